@@ -1,0 +1,30 @@
+// Eight requests over three keys. One key is revoked and one is limited; every
+// request is served all the same.
+
+#include <keyrotator/keyrotator.h>
+
+#include <chrono>
+#include <string>
+
+// Stands in for your HTTP client: the status that the provider answers.
+int Post(const std::string& authorization) {
+  if (authorization == "Bearer sk-revoked") return 401;
+  if (authorization == "Bearer sk-busy") return 429;
+  return 200;
+}
+
+int main() {
+  keyrotator::KeyRotator rotator({"sk-revoked", "sk-busy", "sk-good"});
+  for (int request = 1; request <= 8; ++request) {
+    while (auto key = rotator.Pick()) {
+      const int status = Post("Bearer " + std::string(key->Reveal()));
+      if (status == 401) rotator.MarkFailed(*key);
+      if (status == 429)
+        rotator.MarkRateLimited(*key, std::chrono::seconds(20));
+      if (status != 200) continue;
+      fmt::print("request {} was served with {}\n", request, *key);
+      break;
+    }
+  }
+  for (const auto& key : rotator.Snapshot()) fmt::print("{}\n", key);
+}

@@ -1,0 +1,221 @@
+// File: key_status.h
+//
+// What a rotator tells of its keys: KeyStatus, a row of a snapshot, and
+// KeyEvent, a change as it happens. Both hold names and numbers, never a
+// secret, and times as spans, so that they need no clock.
+//
+// Example:
+//   for (const keyrotator::KeyStatus& key : rotator.Snapshot())
+//   fmt::print("{}\n", key);
+//   // prod-1: cooling, returns in 12.5s (picks 40, in flight 1, rate limits 2)
+
+#ifndef KEYROTATOR_KEY_STATUS_H_
+#define KEYROTATOR_KEY_STATUS_H_
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "keyrotator/api_key.h"
+#include "keyrotator/clock.h"
+#include "keyrotator/limits.h"
+
+namespace keyrotator {
+
+enum class KeyState {
+  kAvailable,
+  kBusy,  // at its max_in_flight, or its trial is out: usable when a lease ends
+  kCooling,  // rate limited, or the limit that was reported is used up: usable
+             // after a time
+  kFailed,   // not usable until Restore, or until
+             // RotatorOptions::retry_failed_after is over
+};
+
+constexpr std::string_view ToString(KeyState state) {
+  switch (state) {
+    case KeyState::kAvailable:
+      return "available";
+    case KeyState::kBusy:
+      return "busy";
+    case KeyState::kCooling:
+      return "cooling";
+    case KeyState::kFailed:
+      return "failed";
+  }
+  return "unknown";
+}
+
+// How many keys are in which state, for one hint.
+struct KeyCounts {
+  std::size_t available = 0;
+  std::size_t busy = 0;
+  std::size_t cooling = 0;
+  std::size_t failed = 0;
+};
+
+// One key in one scope that it was limited in or that limits were reported for.
+struct ScopeStatus {
+  std::string scope = {};
+  KeyState state = KeyState::kAvailable;
+  std::optional<std::chrono::nanoseconds> returns_in = {};
+  // What is left now by the last report and what was leased since; empty:
+  // nothing was reported.
+  RateLimits limits = {};
+};
+
+// One key of a snapshot.
+struct KeyStatus {
+  KeyId id = {};
+  std::string name = {};
+  std::string group = {};  // empty: a group of one
+  double weight = 1;
+  std::size_t max_in_flight = 0;  // 0: no cap
+
+  // Of the whole key; see `scopes` for single ones.
+  KeyState state = KeyState::kAvailable;
+  // How long until time alone brings the key back; empty if it is available, or
+  // if time alone does not.
+  std::optional<std::chrono::nanoseconds> returns_in = {};
+
+  std::size_t in_flight = 0;
+  // Counted since the key joined.
+  std::uint64_t picks = 0;
+  std::uint64_t successes = 0;
+  std::uint64_t rate_limits = 0;
+  std::uint64_t failures = 0;
+
+  std::vector<ScopeStatus> scopes = {};
+};
+
+// A change in a rotator, as RotatorOptions::on_event is told of it.
+struct KeyEvent {
+  enum class Kind {
+    kCooled,     // a cooldown began or was made longer
+    kFailed,     // MarkFailed
+    kReturned,   // a cooldown or failure is over (seen by the first call after
+                 // it)
+    kAdded,      //
+    kRemoved,    //
+    kNoKeyLeft,  // a pick found no key, and the pick before it found one
+  };
+  Kind kind = Kind::kAdded;
+  // Whom it concerns; where a group cools or returns, the key that was marked.
+  // None of it for kNoKeyLeft.
+  KeyId id = {};
+  std::string name = {};
+  std::string group = {};
+  // Empty: the whole key.
+  std::string scope = {};
+  // kCooled: how long. kFailed, kNoKeyLeft: how long until a key returns. Empty
+  // if time alone does not bring one back.
+  std::optional<std::chrono::nanoseconds> returns_in = {};
+};
+
+constexpr std::string_view ToString(KeyEvent::Kind kind) {
+  switch (kind) {
+    case KeyEvent::Kind::kCooled:
+      return "cooled";
+    case KeyEvent::Kind::kFailed:
+      return "failed";
+    case KeyEvent::Kind::kReturned:
+      return "returned";
+    case KeyEvent::Kind::kAdded:
+      return "added";
+    case KeyEvent::Kind::kRemoved:
+      return "removed";
+    case KeyEvent::Kind::kNoKeyLeft:
+      return "no key left";
+  }
+  return "unknown";
+}
+
+namespace internal {
+
+// "12.5s", without the chrono formatters, whose header costs more to compile
+// than the rest of this library.
+inline double Seconds(std::chrono::nanoseconds span) {
+  return std::chrono::duration<double>(span).count();
+}
+
+}  // namespace internal
+}  // namespace keyrotator
+
+template <>
+struct fmt::formatter<keyrotator::KeyState> : fmt::formatter<std::string_view> {
+  template <class Context>
+  auto format(keyrotator::KeyState state, Context& context) const {
+    return fmt::formatter<std::string_view>::format(keyrotator::ToString(state),
+                                                    context);
+  }
+};
+
+template <>
+struct fmt::formatter<keyrotator::KeyEvent::Kind>
+    : fmt::formatter<std::string_view> {
+  template <class Context>
+  auto format(keyrotator::KeyEvent::Kind kind, Context& context) const {
+    return fmt::formatter<std::string_view>::format(keyrotator::ToString(kind),
+                                                    context);
+  }
+};
+
+// "prod-1: cooling, returns in 12.5s (picks 40, in flight 1, rate limits 2);
+// gpt-4o: cooling, returns in 3s"
+template <>
+struct fmt::formatter<keyrotator::KeyStatus>
+    : fmt::formatter<std::string_view> {
+  template <class Context>
+  auto format(const keyrotator::KeyStatus& key, Context& context) const {
+    std::string text =
+        fmt::format("{}: {}", key.name, keyrotator::ToString(key.state));
+    const auto out = std::back_inserter(text);
+    const auto add_return = [&](const auto& returns_in) {
+      if (returns_in)
+        fmt::format_to(out, ", returns in {:.3g}s",
+                       keyrotator::internal::Seconds(*returns_in));
+    };
+    add_return(key.returns_in);
+    fmt::format_to(out, " (picks {}, in flight {}", key.picks, key.in_flight);
+    if (key.rate_limits > 0)
+      fmt::format_to(out, ", rate limits {}", key.rate_limits);
+    if (key.failures > 0) fmt::format_to(out, ", failures {}", key.failures);
+    text.push_back(')');
+    for (const keyrotator::ScopeStatus& scope : key.scopes) {
+      fmt::format_to(out, "; {}: {}",
+                     scope.scope.empty() ? "(no scope)" : scope.scope,
+                     keyrotator::ToString(scope.state));
+      add_return(scope.returns_in);
+    }
+    return fmt::formatter<std::string_view>::format(text, context);
+  }
+};
+
+// "prod-1 cooled in gpt-4o for 20s", "no key left, returns in 3s"
+template <>
+struct fmt::formatter<keyrotator::KeyEvent> : fmt::formatter<std::string_view> {
+  template <class Context>
+  auto format(const keyrotator::KeyEvent& event, Context& context) const {
+    using Kind = keyrotator::KeyEvent::Kind;
+    std::string text =
+        event.kind == Kind::kNoKeyLeft
+            ? std::string("no key left")
+            : fmt::format("{} {}", event.name, ToString(event.kind));
+    const auto out = std::back_inserter(text);
+    if (!event.scope.empty()) fmt::format_to(out, " in {}", event.scope);
+    if (event.returns_in) {
+      fmt::format_to(out, "{} {:.3g}s",
+                     event.kind == Kind::kCooled ? " for" : ", returns in",
+                     keyrotator::internal::Seconds(*event.returns_in));
+    }
+    return fmt::formatter<std::string_view>::format(text, context);
+  }
+};
+
+#endif  // KEYROTATOR_KEY_STATUS_H_

@@ -1,0 +1,72 @@
+// File: rotator_options.h
+//
+// How a rotator treats its keys. All of it has defaults.
+//
+// Example:
+//   keyrotator::KeyRotator rotator(keys, keyrotator::RotatorOptions{
+//       .cooldown = 30s,
+//       .on_event = [](const keyrotator::KeyEvent& event) { fmt::print(stderr,
+//       "{}\n", event); }});
+
+#ifndef KEYROTATOR_ROTATOR_OPTIONS_H_
+#define KEYROTATOR_ROTATOR_OPTIONS_H_
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <optional>
+
+#include "keyrotator/clock.h"
+#include "keyrotator/key_status.h"
+
+namespace keyrotator {
+
+// How long a key cools if the provider did not say.
+struct GuessedCooldown {
+  // The first window. > 0.
+  Span initial = std::chrono::seconds(60);
+  // Each window that follows one without a success between them is longer by
+  // this factor. >= 1; 1: none is.
+  double multiplier = 1;
+  // No guess is longer. > 0.
+  Span max = std::chrono::hours(24);
+};
+
+// How far a rate limit reaches.
+enum class Reach {
+  kScope,  // the scope of the lease (the whole key if it has none), for all
+           // keys of the group
+  kKey,    // all scopes, for all keys of the group
+};
+
+struct RotatorOptions {
+  // After a rate limit without a hint. > 0.
+  Span cooldown = std::chrono::seconds(60);
+  // No cooldown is longer, hint or not. > 0.
+  Span max_cooldown = std::chrono::hours(24);
+  // See GuessedCooldown::multiplier.
+  double cooldown_multiplier = 1;
+  // Whether after a guessed cooldown a single lease goes out, and others once
+  // it has ended or succeeded.
+  bool trial_after_guess = true;
+  // When a failed key is tried again, with a single lease. Empty: not before
+  // Restore.
+  std::optional<Span> retry_failed_after = {};
+
+  // How many scopes are remembered. The least recently used one in which
+  // nothing cools and no lease is out is forgotten, so there can be more while
+  // more are in such use. > 0.
+  std::size_t max_scopes = 256;
+  // How many callers may wait in PickUntil and PickFor at one time; for one
+  // more they return at once, as if its time were over. 0: no bound.
+  std::size_t max_waiters = 0;
+
+  // Told of each change, on the thread that caused or noticed it, after the
+  // lock was released: it may call the rotator, and calls may come from several
+  // threads at once. It must not throw.
+  std::function<void(const KeyEvent&)> on_event = {};
+};
+
+}  // namespace keyrotator
+
+#endif  // KEYROTATOR_ROTATOR_OPTIONS_H_

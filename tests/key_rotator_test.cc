@@ -1,0 +1,1025 @@
+// The contract of KeyRotator in one thread. Random operations against a
+// reference are in model_test.cc, threads in concurrency_test.cc.
+
+#include "keyrotator/key_rotator.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <limits>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "tests/support/catch.h"
+#include "tests/support/rotator.h"
+
+namespace keyrotator::testing {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+using Rotator = KeyRotator<RoundRobin, ManualClock>;
+
+// A rotator over the keys A, B, C, ... on a clock of its own.
+struct Pool {
+  explicit Pool(std::string_view names, RotatorOptions options = {})
+      : rotator(Letters(names), std::move(options), RoundRobin{}, clock) {}
+  ManualClock clock;
+  Rotator rotator;
+};
+
+// --- Keys ---
+
+TEST_CASE("no keys are allowed and a pick finds none", "[rotator]") {
+  KeyRotator rotator(ApiKeys{});
+  CHECK(rotator.Size() == 0);
+  CHECK_FALSE(rotator.Pick());
+  CHECK(rotator.NextAvailable() == std::nullopt);
+}
+
+TEST_CASE(
+    "unset variables, empty and blank keys are ignored and white space around "
+    "keys is trimmed",
+    "[rotator]") {
+  KeyRotator rotator({std::getenv("KEYROTATOR_TEST_SURELY_UNSET"), "",
+                      " \t\r\n", "\n sk-a \r\n"});
+  REQUIRE(rotator.Size() == 1);
+  CHECK(rotator.Pick()->Reveal() == "sk-a");
+  CHECK(rotator.MarkFailed(" sk-a\n"));
+}
+
+TEST_CASE("a key that is given twice counts once, also to MarkFailed",
+          "[rotator][S4]") {
+  KeyRotator rotator({"A", "A"});
+  CHECK(rotator.Size() == 1);
+  CHECK(rotator.MarkFailed("A"));
+  CHECK_FALSE(rotator.Pick());
+}
+
+TEST_CASE(
+    "keys without a name are called key-N by how many ever joined, and no name "
+    "is used twice",
+    "[rotator]") {
+  KeyRotator rotator({ApiKey("a"), ApiKey("b", {.name = "key-1"}),
+                      ApiKey("c", {.name = "mine"}), ApiKey("d")});
+  CHECK(PickNames(rotator, 4) == "key-2 key-1 mine key-4");
+  CHECK(rotator.Remove("d"));
+  CHECK(rotator.Add("d"));
+  CHECK(Row(rotator, "key-5").picks == 0);
+}
+
+TEST_CASE("every range that makes keys is a list of keys", "[rotator]") {
+  const std::vector<std::string> strings{"a", "b"};
+  CHECK(KeyRotator(strings).Size() == 2);
+  const std::vector<ApiKey> keys{ApiKey("a"), ApiKey("b"), ApiKey("c")};
+  CHECK(KeyRotator(keys).Size() == 3);
+  const char* const pointers[] = {"a", nullptr};
+  CHECK(KeyRotator(pointers).Size() == 1);
+  const char* unset = nullptr;
+  CHECK(KeyRotator({unset, unset}).Size() == 0);
+}
+
+std::string ErrorOf(const ApiKeys& keys) {
+  try {
+    const KeyRotator rotator(keys);
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST_CASE(
+    "a byte that cannot stand in a header is refused, and the error names the "
+    "key but no byte of it",
+    "[rotator]") {
+  for (const std::string& byte :
+       {std::string("\r"), std::string("\n"), std::string(1, '\0'),
+        std::string("\x01"), std::string("\x7f"), std::string("\t"),
+        std::string("\x80"), std::string("ä")}) {
+    const std::string error = ErrorOf(
+        {"sk-good", ApiKey("topsecret" + byte + "hidden", {.name = "prod-2"})});
+    CAPTURE(error);
+    CHECK(error.find("API key 2 (\"prod-2\")") != std::string::npos);
+    CHECK(error.find("byte 10") != std::string::npos);
+    CHECK(error.find("topsecret") == std::string::npos);
+    CHECK(error.find("hidden") == std::string::npos);
+  }
+  CHECK(ErrorOf({"", "", "a\nb"}).find("API key 3:") != std::string::npos);
+}
+
+TEST_CASE("a weight that is not finite and above 0 is refused",
+          "[rotator][P9]") {
+  using Limits = std::numeric_limits<double>;
+  for (const double weight : {0.0, -1.0, -0.0, Limits::quiet_NaN(),
+                              Limits::infinity(), -Limits::infinity()}) {
+    CAPTURE(weight);
+    CHECK(ErrorOf({ApiKey("a", {.weight = weight})})
+              .find("API key 1: its weight is") != std::string::npos);
+  }
+  for (const double weight :
+       {Limits::min(), Limits::denorm_min(), Limits::max(), 0.005}) {
+    CAPTURE(weight);
+    CHECK(ErrorOf({ApiKey("a", {.weight = weight})}) == "no error");
+  }
+}
+
+TEST_CASE("a name that another key has is refused", "[rotator]") {
+  CHECK(ErrorOf({ApiKey("a", {.name = "x"}), ApiKey("b", {.name = "x"})}) ==
+        "API key 2 (\"x\"): another key has that name");
+  KeyRotator rotator({ApiKey("a", {.name = "x"})});
+  CHECK_THROWS_AS(rotator.Add(ApiKey("b", {.name = "x"})),
+                  std::invalid_argument);
+  CHECK(rotator.Size() == 1);
+  CHECK_THROWS_AS(rotator.Replace({ApiKey("a"), ApiKey("b", {.name = "x"})}),
+                  std::invalid_argument);
+  CHECK(rotator.Size() == 1);
+}
+
+TEST_CASE("options out of range are refused by name", "[rotator]") {
+  const auto error_of = [](RotatorOptions options) {
+    try {
+      const KeyRotator rotator({"a"}, std::move(options));
+    } catch (const std::invalid_argument& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  CHECK(error_of({.cooldown = seconds(0)}).find("cooldown") !=
+        std::string::npos);
+  CHECK(error_of({.max_cooldown = seconds(-1)}).find("max_cooldown") !=
+        std::string::npos);
+  CHECK(error_of({.cooldown_multiplier = 0.5}).find("cooldown_multiplier") !=
+        std::string::npos);
+  CHECK(error_of({.cooldown_multiplier = std::nan("")})
+            .find("cooldown_multiplier") != std::string::npos);
+  CHECK(
+      error_of({.retry_failed_after = seconds(0)}).find("retry_failed_after") !=
+      std::string::npos);
+  CHECK(error_of({.max_scopes = 0}).find("max_scopes") != std::string::npos);
+  CHECK(error_of({.cooldown = hours::max(), .max_cooldown = hours::max()}) ==
+        "no error");
+}
+
+TEST_CASE("a key of 100 kB and a pool of 100,000 keys work", "[rotator]") {
+  const std::string long_key(100'000, 'k');
+  KeyRotator one({long_key});
+  CHECK(one.Pick()->Reveal() == long_key);
+
+  std::vector<std::string> keys;
+  for (int i = 0; i < 100'000; ++i) keys.push_back("sk-" + std::to_string(i));
+  KeyRotator many(keys);
+  CHECK(many.Size() == 100'000);
+  for (const std::string& key : keys)
+    REQUIRE(many.MarkRateLimited(key, hours(1)));
+  CHECK_FALSE(many.Pick());
+  CHECK(many.Availability().cooling == 100'000);
+}
+
+// --- Picking ---
+
+TEST_CASE(
+    "round-robin goes through the keys in the order in which they were given",
+    "[rotator]") {
+  Pool pool("ABC");
+  CHECK(PickNames(pool.rotator, 7) == "A B C A B C A");
+}
+
+TEST_CASE(
+    "round-robin is fair to the others whatever the rhythm in which one key "
+    "flaps",
+    "[rotator][S5]") {
+  for (int away = 1; away <= 7; ++away) {
+    for (int here = 1; here <= 7; ++here) {
+      Pool pool("ABCD");
+      std::map<std::string, int> counts;
+      for (int i = 0; i < 400; ++i) {
+        if (i % (away + here) == 0)
+          pool.rotator.MarkRateLimited("secret-A", seconds(away));
+        ++counts[PickName(pool.rotator)];
+        pool.clock.Advance(seconds(1));
+      }
+      CAPTURE(away, here, counts);
+      const auto [low, high] =
+          std::minmax({counts["B"], counts["C"], counts["D"]});
+      CHECK(high - low <= 1);
+    }
+  }
+}
+
+TEST_CASE(
+    "an excluded key is not picked, and a pick that excludes all finds none",
+    "[rotator]") {
+  Pool pool("ABC");
+  const std::vector<KeyStatus> rows = pool.rotator.Snapshot();
+  const std::vector<KeyId> not_a{rows[0].id};
+  const std::vector<KeyId> none{rows[0].id, rows[1].id, rows[2].id};
+  CHECK(PickNames(pool.rotator, 4, {.exclude = not_a}) == "B C B C");
+  CHECK(PickName(pool.rotator, {.exclude = none}) == "none");
+  CHECK(pool.rotator.Available({.exclude = not_a}) == 2);
+  CHECK(pool.rotator.NextAvailable({.exclude = none}) == std::nullopt);
+}
+
+TEST_CASE(
+    "a preferred key is taken out of turn if it is usable, and the turn stays",
+    "[rotator]") {
+  Pool pool("ABC");
+  const KeyId c = pool.rotator.Snapshot()[2].id;
+  CHECK(PickName(pool.rotator, {.prefer = c}) == "C");
+  CHECK(PickName(pool.rotator) == "A");
+  CHECK(PickName(pool.rotator, {.exclude = std::span(&c, 1), .prefer = c}) ==
+        "B");
+}
+
+TEST_CASE("a preferred key that another request failed meanwhile is not taken",
+          "[rotator][T9]") {
+  Pool pool("AB");
+  const KeyId a = pool.rotator.Snapshot()[0].id;
+  pool.rotator.MarkFailed(a);
+  CHECK(PickName(pool.rotator, {.prefer = a}) == "B");
+  CHECK(PickName(pool.rotator, {.prefer = KeyId{0}}) == "B");
+}
+
+TEST_CASE("an exhausted pool says so instead of handing out a bad key",
+          "[rotator][P15][S7]") {
+  Pool pool("AB");
+  pool.rotator.MarkFailed("secret-A");
+  pool.rotator.MarkRateLimited("secret-B", seconds(10));
+  CHECK_FALSE(pool.rotator.Pick());
+  const Rotator::Outlook outlook = pool.rotator.Availability();
+  CHECK(outlook.available == 0);
+  CHECK(outlook.cooling == 1);
+  CHECK(outlook.failed == 1);
+  CHECK(outlook.next == pool.clock.now() + seconds(10));
+}
+
+TEST_CASE("a policy that wants none of the keys gets none", "[rotator]") {
+  const auto none = [](const AvailableKeys& keys, const PickHint&) {
+    return keys.size();
+  };
+  KeyRotator rotator({"a"}, {}, none);
+  CHECK_FALSE(rotator.Pick());
+}
+
+// --- Leases ---
+
+TEST_CASE(
+    "a lease counts as in flight until it ends, and its end gives no verdict",
+    "[rotator]") {
+  Pool pool("A");
+  {
+    const auto lease = pool.rotator.Pick();
+    CHECK(Row(pool.rotator, "A").in_flight == 1);
+  }
+  const KeyStatus row = Row(pool.rotator, "A");
+  CHECK(row.in_flight == 0);
+  CHECK(row.picks == 1);
+  CHECK(row.successes + row.failures + row.rate_limits == 0);
+  CHECK(row.state == KeyState::kAvailable);
+}
+
+TEST_CASE("a lease moves, and what it was moved from counts no more",
+          "[rotator]") {
+  Pool pool("AB");
+  std::optional<Lease> a = pool.rotator.Pick();
+  std::optional<Lease> b = pool.rotator.Pick();
+  *a = std::move(*b);
+  b.reset();
+  CHECK(a->name() == "B");
+  CHECK(Row(pool.rotator, "A").in_flight == 0);
+  CHECK(Row(pool.rotator, "B").in_flight == 1);
+  static_assert(!std::is_copy_constructible_v<Lease>);
+}
+
+TEST_CASE("a lease outlives its rotator", "[rotator]") {
+  std::optional<Lease> plain;
+  std::optional<Lease> capped;
+  std::optional<Lease> scoped;
+  std::optional<Lease> trial;
+  {
+    ManualClock clock;
+    Rotator rotator({ApiKey("secret-A", {.name = "A", .group = "G"}),
+                     ApiKey("secret-B", {.max_in_flight = 1}),
+                     ApiKey("secret-C"), ApiKey("secret-D")},
+                    {}, {}, clock);
+    plain = rotator.Pick();
+    capped = rotator.Pick();
+    scoped = rotator.Pick({.scope = "model"});
+    rotator.MarkRateLimited("secret-D");
+    clock.Advance(seconds(60));
+    trial = rotator.Pick({.prefer = rotator.Snapshot()[3].id});
+  }
+  CHECK(plain->Reveal() == "secret-A");
+  CHECK(plain->name() == "A");
+  CHECK(plain->group() == "G");
+  CHECK(scoped->scope() == "model");
+  CHECK(trial->Reveal() == "secret-D");
+}
+
+TEST_CASE(
+    "reports on another rotator's lease, a removed key or an unknown value are "
+    "false and change nothing",
+    "[rotator][P6]") {
+  Pool pool("AB");
+  Pool other("AB");
+  const auto foreign = other.rotator.Pick();
+  const auto removed = pool.rotator.Pick();
+  REQUIRE(removed->name() == "A");
+  CHECK(pool.rotator.Remove(*removed));
+  for (const KeyRef key :
+       {KeyRef(*foreign), KeyRef(*removed), KeyRef(removed->id()),
+        KeyRef("secret-A"), KeyRef("secret-"), KeyRef(""),
+        KeyRef(static_cast<const char*>(nullptr)), KeyRef(KeyId{0}),
+        KeyRef(foreign->id())}) {
+    CHECK_FALSE(pool.rotator.MarkFailed(key));
+    CHECK_FALSE(pool.rotator.MarkRateLimited(key));
+    CHECK_FALSE(pool.rotator.MarkRateLimited(key, seconds(20)));
+    CHECK_FALSE(pool.rotator.MarkSucceeded(key));
+    CHECK_FALSE(pool.rotator.Restore(key));
+    CHECK_FALSE(pool.rotator.Remove(key));
+  }
+  CHECK_FALSE(pool.rotator.ReportLimits(
+      *foreign,
+      {.requests = {.limit = 1, .remaining = 0, .reset = seconds(9)}}));
+  CHECK(PickNames(pool.rotator, 2) == "B B");
+}
+
+// --- Failures ---
+
+TEST_CASE("a failed key stays out, whatever another request reports later",
+          "[rotator][S3]") {
+  Pool pool("AB");
+  const auto first = pool.rotator.Pick();
+  const auto second = pool.rotator.Pick({.prefer = first->id()});
+  CHECK(pool.rotator.MarkFailed(*first));
+  CHECK(pool.rotator.MarkRateLimited(*second, seconds(1)));
+  CHECK(pool.rotator.MarkSucceeded(*second));
+  pool.clock.Advance(hours(1000));
+  CHECK(PickNames(pool.rotator, 3) == "B B B");
+}
+
+TEST_CASE("the key that failed is marked, not another one", "[rotator][S1]") {
+  Pool pool("ABC");
+  const auto a = pool.rotator.Pick();
+  pool.rotator.MarkRateLimited(*a);
+  pool.rotator.Pick();
+  const auto c = pool.rotator.Pick();
+  pool.rotator.MarkFailed(*c);
+  CHECK(Row(pool.rotator, "A").state == KeyState::kCooling);
+  CHECK(Row(pool.rotator, "B").state == KeyState::kAvailable);
+  CHECK(Row(pool.rotator, "C").state == KeyState::kFailed);
+}
+
+TEST_CASE("a key that failed for one model is out for all", "[rotator][P7]") {
+  Pool pool("AB");
+  const auto lease = pool.rotator.Pick({.scope = "gpt-4o"});
+  pool.rotator.MarkFailed(*lease);
+  CHECK(PickNames(pool.rotator, 2, {.scope = "o3"}) == "B B");
+  CHECK(PickNames(pool.rotator, 2) == "B B");
+}
+
+TEST_CASE("Restore lifts a failure, not a cooldown", "[rotator]") {
+  Pool pool("A");
+  pool.rotator.MarkFailed("secret-A");
+  pool.rotator.MarkRateLimited("secret-A", seconds(10));
+  CHECK(pool.rotator.Restore("secret-A"));
+  CHECK(Row(pool.rotator, "A").state == KeyState::kCooling);
+  pool.clock.Advance(seconds(10));
+  CHECK(PickName(pool.rotator) == "A");
+}
+
+TEST_CASE("a failed key returns on trial after retry_failed_after",
+          "[rotator]") {
+  Pool pool("A", {.retry_failed_after = seconds(30)});
+  pool.rotator.MarkFailed("secret-A");
+  pool.clock.Advance(seconds(30) - nanoseconds(1));
+  CHECK_FALSE(pool.rotator.Pick());
+  pool.clock.Advance(nanoseconds(1));
+  auto trial = pool.rotator.Pick();
+  REQUIRE(trial);
+  CHECK_FALSE(pool.rotator.Pick());
+  pool.rotator.MarkFailed(*trial);
+  trial.reset();
+  CHECK_FALSE(pool.rotator.Pick());
+  pool.clock.Advance(seconds(30));
+  trial = pool.rotator.Pick();
+  pool.rotator.MarkSucceeded(*trial);
+  CHECK(pool.rotator.Pick());
+}
+
+// --- Cooldowns ---
+
+TEST_CASE("at exactly the deadline the key is back, and not before",
+          "[rotator][S19]") {
+  Pool pool("A");
+  pool.rotator.MarkRateLimited("secret-A", seconds(20));
+  pool.clock.Advance(seconds(20) - nanoseconds(1));
+  CHECK_FALSE(pool.rotator.Pick());
+  pool.clock.Advance(nanoseconds(1));
+  CHECK(pool.rotator.Pick());
+}
+
+TEST_CASE(
+    "without a hint a key cools for the option, with one for the hint, at most "
+    "for max_cooldown",
+    "[rotator]") {
+  Pool pool("ABCDE", {.cooldown = seconds(5), .max_cooldown = seconds(100)});
+  pool.rotator.MarkRateLimited("secret-A");
+  pool.rotator.MarkRateLimited("secret-B", milliseconds(1500));
+  pool.rotator.MarkRateLimited("secret-C", hours(2));
+  pool.rotator.MarkRateLimited("secret-D", seconds(0));
+  pool.rotator.MarkRateLimited("secret-E", seconds(-3));
+  CHECK(Row(pool.rotator, "A").returns_in == seconds(5));
+  CHECK(Row(pool.rotator, "B").returns_in == milliseconds(1500));
+  CHECK(Row(pool.rotator, "C").returns_in == seconds(100));
+  CHECK(Row(pool.rotator, "D").returns_in == seconds(5));
+  CHECK(Row(pool.rotator, "E").returns_in == seconds(5));
+}
+
+TEST_CASE("cooldowns at the limits of their type do not overflow",
+          "[rotator][S8]") {
+  Pool pool("A", {.max_cooldown = hours::max()});
+  const auto row = [&] { return Row(pool.rotator, "A"); };
+  SECTION("the longest") {
+    pool.rotator.MarkRateLimited("secret-A", hours::max());
+    CHECK(row().state == KeyState::kCooling);
+    pool.clock.Advance(hours(24) * 365 * 100);
+    CHECK(row().state == KeyState::kCooling);
+  }
+  SECTION("the longest that has a fraction") {
+    pool.rotator.MarkRateLimited("secret-A",
+                                 std::chrono::duration<double>(1e300));
+    CHECK(row().state == KeyState::kCooling);
+  }
+  SECTION("the shortest counts as none") {
+    pool.rotator.MarkRateLimited("secret-A", hours::min());
+    CHECK(row().returns_in == seconds(60));
+  }
+  SECTION("not a number counts as none") {
+    pool.rotator.MarkRateLimited("secret-A",
+                                 std::chrono::duration<double>(std::nan("")));
+    CHECK(row().returns_in == seconds(60));
+  }
+  SECTION("a clock at the end of time") {
+    pool.clock.Advance(hours::max());
+    pool.rotator.MarkRateLimited("secret-A", hours(1));
+    CHECK_FALSE(pool.rotator.Pick());
+  }
+}
+
+TEST_CASE("a shorter cooldown never overwrites a longer one", "[rotator][P3]") {
+  Pool pool("A");
+  pool.rotator.MarkRateLimited("secret-A", seconds(60));
+  pool.clock.Advance(seconds(10));
+  pool.rotator.MarkRateLimited("secret-A", seconds(5));
+  CHECK(Row(pool.rotator, "A").returns_in == seconds(50));
+  pool.rotator.MarkRateLimited("secret-A", seconds(55));
+  CHECK(Row(pool.rotator, "A").returns_in == seconds(55));
+}
+
+TEST_CASE("the time to the next key is what remains", "[rotator][P4]") {
+  Pool pool("A");
+  pool.rotator.MarkRateLimited("secret-A", seconds(60));
+  pool.clock.Advance(seconds(50));
+  CHECK(pool.rotator.NextAvailable() == pool.clock.now() + seconds(10));
+}
+
+TEST_CASE(
+    "a rate limit from before the window changes nothing, unless the server "
+    "gave a hint",
+    "[rotator][S12]") {
+  Pool pool("A", {.trial_after_guess = false});
+  const auto old_one = pool.rotator.Pick();
+  const auto old_two = pool.rotator.Pick();
+  const auto reported = pool.rotator.Pick();
+  pool.rotator.MarkRateLimited(*reported, seconds(60));
+  pool.clock.Advance(seconds(30));
+  pool.rotator.MarkRateLimited(*old_one);
+  CHECK(Row(pool.rotator, "A").returns_in == seconds(30));
+  pool.clock.Advance(seconds(30));
+  pool.rotator.MarkRateLimited(*old_one);
+  CHECK(Row(pool.rotator, "A").state == KeyState::kAvailable);
+  pool.rotator.MarkRateLimited(*old_two, seconds(7));
+  CHECK(Row(pool.rotator, "A").returns_in == seconds(7));
+}
+
+TEST_CASE("a success from before the window does not end it", "[rotator][P1]") {
+  Pool pool("A");
+  const auto limited = pool.rotator.Pick();
+  const auto served = pool.rotator.Pick();
+  pool.rotator.MarkRateLimited(*limited);
+  pool.rotator.MarkSucceeded(*served);
+  CHECK_FALSE(pool.rotator.Pick());
+}
+
+TEST_CASE("many rate limits in one window are one step of the escalation",
+          "[rotator][P2]") {
+  Pool pool("A", {.cooldown = seconds(60),
+                  .cooldown_multiplier = 60,
+                  .trial_after_guess = false});
+  std::vector<Lease> leases;
+  for (int i = 0; i < 4; ++i) leases.push_back(*pool.rotator.Pick());
+  for (const Lease& lease : leases) pool.rotator.MarkRateLimited(lease);
+  CHECK(Row(pool.rotator, "A").returns_in == seconds(60));
+  pool.clock.Advance(seconds(60));
+  for (const Lease& lease : leases) pool.rotator.MarkRateLimited(lease);
+  CHECK(Row(pool.rotator, "A").state == KeyState::kAvailable);
+}
+
+TEST_CASE(
+    "an escalation goes a step a window, to max_cooldown, and a fresh success "
+    "resets it",
+    "[rotator]") {
+  Pool pool("A", {.cooldown = seconds(1),
+                  .max_cooldown = seconds(60),
+                  .cooldown_multiplier = 2});
+  const auto stale = pool.rotator.Pick();
+  for (const int expected : {1, 2, 4, 8, 16, 32, 60, 60}) {
+    const auto lease = pool.rotator.Pick();
+    REQUIRE(lease);
+    pool.rotator.MarkRateLimited(*lease);
+    CHECK(Row(pool.rotator, "A").returns_in == seconds(expected));
+    pool.clock.Advance(seconds(expected));
+  }
+  pool.rotator.MarkSucceeded(*stale);
+  {
+    const auto lease = pool.rotator.Pick();
+    pool.rotator.MarkRateLimited(*lease);
+    CHECK(Row(pool.rotator, "A").returns_in == seconds(60));
+    pool.clock.Advance(seconds(60));
+  }
+  pool.rotator.MarkSucceeded(*pool.rotator.Pick());
+  pool.rotator.MarkRateLimited(*pool.rotator.Pick());
+  CHECK(Row(pool.rotator, "A").returns_in == seconds(1));
+}
+
+TEST_CASE("a caller's guess escalates by its own rule", "[rotator]") {
+  Pool pool("A");
+  const GuessedCooldown guess{
+      .initial = seconds(1), .multiplier = 2, .max = seconds(60)};
+  for (const int expected : {1, 2, 4, 8, 16, 32, 60, 60}) {
+    pool.rotator.MarkRateLimited(*pool.rotator.Pick(), guess);
+    CHECK(Row(pool.rotator, "A").returns_in == seconds(expected));
+    pool.clock.Advance(seconds(expected));
+  }
+}
+
+// --- Trial ---
+
+TEST_CASE(
+    "after a guessed cooldown one lease goes out, and its end opens the gate",
+    "[rotator]") {
+  Pool pool("A");
+  pool.rotator.MarkRateLimited("secret-A");
+  pool.clock.Advance(seconds(60));
+  auto trial = pool.rotator.Pick();
+  REQUIRE(trial);
+  CHECK_FALSE(pool.rotator.Pick());
+  CHECK(pool.rotator.Availability().busy == 1);
+  CHECK(pool.rotator.NextAvailable() == std::nullopt);
+  SECTION("by its end") { trial.reset(); }
+  SECTION("by its success") { pool.rotator.MarkSucceeded(*trial); }
+  const auto one = pool.rotator.Pick();
+  const auto two = pool.rotator.Pick();
+  CHECK((one && two));
+}
+
+TEST_CASE("a trial that is limited again shuts the gate again", "[rotator]") {
+  Pool pool("A");
+  pool.rotator.MarkRateLimited("secret-A");
+  pool.clock.Advance(seconds(60));
+  auto trial = pool.rotator.Pick();
+  pool.rotator.MarkRateLimited(*trial);
+  trial.reset();
+  CHECK_FALSE(pool.rotator.Pick());
+  CHECK(Row(pool.rotator, "A").returns_in == seconds(60));
+}
+
+TEST_CASE("leases from before the window neither take the trial nor end it",
+          "[rotator]") {
+  Pool pool("A");
+  auto old_one = pool.rotator.Pick();
+  auto old_two = pool.rotator.Pick();
+  pool.rotator.MarkRateLimited("secret-A");
+  pool.clock.Advance(seconds(60));
+  const auto trial = pool.rotator.Pick();
+  REQUIRE(trial);
+  pool.rotator.MarkSucceeded(*old_one);
+  old_one.reset();
+  old_two.reset();
+  CHECK_FALSE(pool.rotator.Pick());
+}
+
+TEST_CASE("after a hint, or without trial_after_guess, the gate is open",
+          "[rotator]") {
+  Pool hinted("A");
+  hinted.rotator.MarkRateLimited("secret-A", seconds(5));
+  hinted.clock.Advance(seconds(5));
+  const auto one = hinted.rotator.Pick();
+  const auto two = hinted.rotator.Pick();
+  CHECK((one && two));
+
+  Pool untried("A", {.trial_after_guess = false});
+  untried.rotator.MarkRateLimited("secret-A");
+  untried.clock.Advance(seconds(60));
+  const auto three = untried.rotator.Pick();
+  const auto four = untried.rotator.Pick();
+  CHECK((three && four));
+}
+
+// --- Scopes and groups ---
+
+TEST_CASE("a rate limit on one scope's lease leaves the others alone",
+          "[rotator]") {
+  Pool pool("AB");
+  const auto lease = pool.rotator.Pick({.scope = "gpt-4o"});
+  pool.rotator.MarkRateLimited(*lease, seconds(10));
+  CHECK(PickNames(pool.rotator, 3, {.scope = "gpt-4o"}) == "B B B");
+  CHECK(PickNames(pool.rotator, 2, {.scope = "o3"}) == "A B");
+  CHECK(PickNames(pool.rotator, 2) == "A B");
+  pool.clock.Advance(seconds(10));
+  CHECK(PickNames(pool.rotator, 2, {.scope = "gpt-4o"}) == "A B");
+}
+
+TEST_CASE("a quota is of the whole key, whatever the scope it was met in",
+          "[rotator]") {
+  Pool pool("AB");
+  const auto lease = pool.rotator.Pick({.scope = "gpt-4o"});
+  pool.rotator.MarkRateLimited(*lease, hours(1), Reach::kKey);
+  CHECK(PickNames(pool.rotator, 2, {.scope = "o3"}) == "B B");
+  CHECK(PickNames(pool.rotator, 2) == "B B");
+}
+
+TEST_CASE("each scope picks in a turn of its own", "[rotator]") {
+  Pool pool("AB");
+  CHECK(PickNames(pool.rotator, 3) == "A B A");
+  CHECK(PickNames(pool.rotator, 3, {.scope = "gpt-4o"}) == "A B A");
+  CHECK(PickNames(pool.rotator, 2) == "B A");
+  CHECK(PickNames(pool.rotator, 2, {.scope = "gpt-4o"}) == "B A");
+}
+
+TEST_CASE("a group cools as one, and a key that joins it cools, too",
+          "[rotator]") {
+  ManualClock clock;
+  Rotator rotator(
+      {ApiKey("a", {.name = "A", .group = "org"}),
+       ApiKey("b", {.name = "B", .group = "org"}), ApiKey("c", {.name = "C"})},
+      {}, {}, clock);
+  rotator.MarkRateLimited("a");
+  CHECK(PickNames(rotator, 2) == "C C");
+  rotator.Add(ApiKey("d", {.name = "D", .group = "org"}));
+  CHECK(PickNames(rotator, 2) == "C C");
+  clock.Advance(seconds(60));
+  const auto trial = rotator.Pick();
+  CHECK(trial->group() == "org");
+  CHECK(PickNames(rotator, 3) == "C C C");  // one trial for the group
+}
+
+TEST_CASE("a failure concerns the key alone, not its group", "[rotator]") {
+  KeyRotator rotator({ApiKey("a", {.group = "org"}),
+                      ApiKey("b", {.name = "B", .group = "org"})});
+  rotator.MarkFailed("a");
+  CHECK(PickName(rotator) == "B");
+}
+
+TEST_CASE("the least recently used idle scope is forgotten, one in use is not",
+          "[rotator][T19]") {
+  Pool pool("AB", {.max_scopes = 2});
+  const auto lease = pool.rotator.Pick({.scope = "leased"});
+  pool.rotator.MarkRateLimited(*pool.rotator.Pick({.scope = "cooling"}),
+                               seconds(10));
+  for (int i = 0; i < 1000; ++i)
+    pool.rotator.Pick({.scope = "scope-" + std::to_string(i)});
+  CHECK(PickNames(pool.rotator, 2, {.scope = "cooling"}) == "B B");
+  CHECK(lease->scope() == "leased");
+  CHECK(PickName(pool.rotator, {.scope = "leased"}) == "B");
+  pool.clock.Advance(seconds(10));
+  for (int i = 0; i < 1000; ++i) {
+    const std::string scope = "scope-" + std::to_string(i);
+    pool.rotator.MarkRateLimited(*pool.rotator.Pick({.scope = scope}),
+                                 milliseconds(1));
+    pool.clock.Advance(milliseconds(1));
+  }
+  CHECK(pool.rotator.Available() == 2);
+}
+
+TEST_CASE("a key at its cap is busy until a lease ends", "[rotator][T8]") {
+  Pool pool("B");
+  pool.rotator.Replace({ApiKey("secret-A", {.name = "A", .max_in_flight = 2}),
+                        ApiKey("secret-B")});
+  const KeyId a = pool.rotator.Snapshot()[0].id;
+  auto one = pool.rotator.Pick({.prefer = a});
+  auto two = pool.rotator.Pick({.prefer = a});
+  CHECK(PickNames(pool.rotator, 2) == "B B");
+  CHECK(Row(pool.rotator, "A").state == KeyState::kBusy);
+  one.reset();
+  CHECK(PickName(pool.rotator, {.prefer = a}) == "A");
+}
+
+TEST_CASE("a cap that Replace sets counts the leases that are out",
+          "[rotator]") {
+  Pool pool("A");
+  auto one = pool.rotator.Pick();
+  auto two = pool.rotator.Pick();
+  pool.rotator.Replace({ApiKey("secret-A", {.max_in_flight = 1})});
+  CHECK_FALSE(pool.rotator.Pick());
+  one.reset();
+  CHECK_FALSE(pool.rotator.Pick());
+  two.reset();
+  CHECK(pool.rotator.Pick());
+}
+
+// --- Changing the keys ---
+
+TEST_CASE("a removed key is not picked again, and its leases stay valid",
+          "[rotator]") {
+  Pool pool("ABC");
+  const auto a = pool.rotator.Pick();
+  CHECK(pool.rotator.Remove("secret-A"));
+  CHECK_FALSE(pool.rotator.Remove("secret-A"));
+  CHECK(PickNames(pool.rotator, 4) == "B C B C");
+  CHECK(a->Reveal() == "secret-A");
+  CHECK(pool.rotator.Add("secret-A"));
+  CHECK(pool.rotator.Size() == 3);
+  CHECK_FALSE(pool.rotator.MarkFailed(*a));
+  CHECK(pool.rotator.Available() == 3);
+}
+
+TEST_CASE("the turn survives a removal", "[rotator][P6]") {
+  Pool pool("ABCDE");
+  CHECK(PickNames(pool.rotator, 3) == "A B C");
+  pool.rotator.Remove("secret-A");
+  CHECK(PickName(pool.rotator) == "D");
+  pool.rotator.Remove("secret-E");
+  CHECK(PickName(pool.rotator) == "B");
+}
+
+TEST_CASE(
+    "what is kept of a key does not move to its neighbour when one is removed",
+    "[rotator][P6]") {
+  Pool pool("ABC");
+  pool.rotator.MarkFailed("secret-B");
+  pool.rotator.MarkRateLimited(
+      *pool.rotator.Pick(
+          {.scope = "m", .prefer = pool.rotator.Snapshot()[2].id}),
+      hours(1));
+  pool.rotator.Remove("secret-A");
+  CHECK(Row(pool.rotator, "B").state == KeyState::kFailed);
+  CHECK(PickName(pool.rotator, {.scope = "m"}) == "none");
+  CHECK(PickName(pool.rotator) == "C");
+}
+
+TEST_CASE(
+    "Replace keeps the state, name and group of keys whose value stays, and "
+    "takes weight, cap and order",
+    "[rotator]") {
+  ManualClock clock;
+  KeyRotator rotator(
+      {ApiKey("a", {.name = "A", .group = "G"}), ApiKey("b", {.name = "B"})},
+      {}, RoundRobin{}, clock);
+  rotator.MarkFailed("a");
+  rotator.MarkRateLimited("b", seconds(10));
+  rotator.Replace({ApiKey("c", {.name = "C"}),
+                   ApiKey("b", {.name = "other", .weight = 3}),
+                   ApiKey("a", {.group = "H", .max_in_flight = 7})});
+  const std::vector<KeyStatus> rows = rotator.Snapshot();
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[0].name == "C");
+  CHECK(rows[1].name == "B");
+  CHECK(rows[1].weight == 3);
+  CHECK(rows[1].returns_in == seconds(10));
+  CHECK(rows[2].name == "A");
+  CHECK(rows[2].group == "G");
+  CHECK(rows[2].max_in_flight == 7);
+  CHECK(rows[2].state == KeyState::kFailed);
+  rotator.Replace(ApiKeys{});
+  CHECK(rotator.Size() == 0);
+  CHECK_FALSE(rotator.Pick());
+}
+
+TEST_CASE(
+    "Add gives the id of a new key and none for one that is there or empty",
+    "[rotator]") {
+  Pool pool("A");
+  const auto id = pool.rotator.Add(ApiKey("secret-B", {.name = "B"}));
+  REQUIRE(id);
+  CHECK(Row(pool.rotator, "B").id == *id);
+  CHECK_FALSE(pool.rotator.Add("secret-B"));
+  CHECK_FALSE(pool.rotator.Add("  "));
+  CHECK(pool.rotator.Remove(*id));
+}
+
+// --- Limits ---
+
+RateLimits Requests(double limit, double remaining, Span reset) {
+  return {.requests = {.limit = limit, .remaining = remaining, .reset = reset},
+          .tokens = {}};
+}
+
+TEST_CASE(
+    "a key whose reported limit is used up is left alone until enough has come "
+    "back",
+    "[rotator]") {
+  Pool pool("AB");
+  const auto lease = pool.rotator.Pick();
+  // 60 a minute, all used: one comes back a second, and 0.3 are kept in hand.
+  pool.rotator.ReportLimits(*lease, Requests(60, 0, seconds(60)));
+  CHECK(PickNames(pool.rotator, 2) == "B B");
+  CHECK(Row(pool.rotator, "A").state == KeyState::kCooling);
+  pool.clock.Advance(seconds(1));
+  CHECK(PickName(pool.rotator) == "B");
+  pool.clock.Advance(milliseconds(400));
+  CHECK(PickNames(pool.rotator, 3) == "A B B");
+}
+
+TEST_CASE(
+    "a report counts from its own lease: what was leased after it is taken off",
+    "[rotator]") {
+  Pool pool("A");
+  pool.rotator.ReportLimits(*pool.rotator.Pick(),
+                            Requests(60, 50, seconds(10)));
+  const auto reporting = pool.rotator.Pick();
+  std::vector<Lease> later;
+  for (int i = 0; i < 4; ++i) later.push_back(*pool.rotator.Pick());
+  // It was the last but four; the server saw five left when it was admitted.
+  pool.rotator.ReportLimits(*reporting, Requests(60, 5, seconds(55)));
+  CHECK_FALSE(pool.rotator.Pick());
+  // A report on an older lease than the last is ignored.
+  pool.rotator.ReportLimits(later.back(), Requests(60, 1, seconds(59)));
+  pool.rotator.ReportLimits(*reporting, Requests(60, 50, seconds(10)));
+  CHECK_FALSE(pool.rotator.Pick());
+}
+
+TEST_CASE("limits are of the scope and the group", "[rotator]") {
+  KeyRotator rotator({ApiKey("a", {.name = "A", .group = "org"}),
+                      ApiKey("b", {.name = "B", .group = "org"})},
+                     {}, RoundRobin{}, ManualClock());
+  const auto lease = rotator.Pick({.scope = "m"});
+  rotator.ReportLimits(*lease, Requests(60, 0, seconds(60)));
+  CHECK_FALSE(rotator.Pick({.scope = "m"}));
+  CHECK(PickNames(rotator, 2, {.scope = "n"}) == "A B");
+}
+
+TEST_CASE(
+    "a request that costs more than a key has left goes to one that has it",
+    "[rotator]") {
+  Pool pool("AB");
+  const auto tokens = [](double remaining) {
+    return RateLimits{
+        .requests = {},
+        .tokens = {.limit = 1000,
+                   .remaining = remaining,
+                   .reset = seconds(60) * (1 - remaining / 1000)}};
+  };
+  const auto a = pool.rotator.Pick();
+  const auto b = pool.rotator.Pick();
+  pool.rotator.ReportLimits(*a, tokens(100));
+  pool.rotator.ReportLimits(*b, tokens(900));
+  CHECK(PickName(pool.rotator, {.cost = 500}) == "B");
+  CHECK(PickName(pool.rotator, {.cost = 500}) == "none");
+  CHECK(PickName(pool.rotator, {.cost = 50}) == "A");
+  const auto next = pool.rotator.NextAvailable({.cost = 500});
+  REQUIRE(next);
+  pool.clock.AdvanceTo(*next);
+  CHECK(PickName(pool.rotator, {.cost = 500}) == "B");
+}
+
+TEST_CASE("limits that make no sense hold nothing back", "[rotator]") {
+  Pool pool("A");
+  const double nan = std::nan("");
+  const double infinity = std::numeric_limits<double>::infinity();
+  const auto lease = pool.rotator.Pick();
+  for (const RateLimits& limits :
+       {RateLimits{}, Requests(-1, -1, seconds(0)),
+        Requests(nan, nan, seconds(1)), Requests(infinity, 0, seconds(1)),
+        Requests(0, 0, seconds(1)), Requests(60, 0, seconds(0)),
+        Requests(60, 0, seconds(-5)),
+        RateLimits{.requests = {.limit = 60, .remaining = 0, .reset = {}},
+        .tokens = {}}}) {
+    CHECK(pool.rotator.ReportLimits(*lease, limits));
+    CHECK(pool.rotator.Pick());
+  }
+}
+
+// --- Waiting, as far as one thread goes ---
+
+TEST_CASE("PickFor waits for the first key to return and no longer than it may",
+          "[rotator]") {
+  Pool pool("AB");
+  pool.clock.AdvanceWhenWaiting();
+  pool.rotator.MarkRateLimited("secret-A", seconds(20));
+  pool.rotator.MarkRateLimited("secret-B", seconds(10));
+  const auto start = pool.clock.now();
+  CHECK_FALSE(pool.rotator.PickFor(seconds(9)));
+  CHECK(pool.clock.now() == start + seconds(9));
+  const auto lease = pool.rotator.PickUntil(start + seconds(10));
+  REQUIRE(lease);
+  CHECK(lease->name() == "B");
+  CHECK(pool.clock.now() == start + seconds(10));
+}
+
+TEST_CASE("a deadline that has passed makes PickUntil a Pick", "[rotator]") {
+  Pool pool("A");
+  CHECK(pool.rotator.PickUntil(pool.clock.now() - seconds(5)));
+  pool.rotator.MarkFailed("secret-A");
+  CHECK_FALSE(pool.rotator.PickUntil(pool.clock.now()));
+  CHECK_FALSE(pool.rotator.PickFor(hours::min()));
+}
+
+TEST_CASE("a requested stop ends a wait before it begins", "[rotator][S17]") {
+  Pool pool("A");
+  pool.rotator.MarkFailed("secret-A");
+  std::stop_source stop;
+  stop.request_stop();
+  CHECK_FALSE(pool.rotator.PickFor(hours::max(), {}, stop.get_token()));
+}
+
+// --- Watching ---
+
+TEST_CASE("events tell each change once, and the keys at the start are no news",
+          "[rotator]") {
+  std::vector<std::string> events;
+  ManualClock clock;
+  Rotator rotator(Letters("AB"),
+                  {.on_event =
+                       [&](const KeyEvent& event) {
+                         events.push_back(fmt::format("{}", event));
+                       }},
+                  {}, clock);
+  rotator.MarkRateLimited(*rotator.Pick({.scope = "m"}), seconds(20));
+  rotator.MarkRateLimited("secret-A", seconds(10));
+  rotator.MarkRateLimited("secret-A", seconds(5));
+  rotator.MarkFailed("secret-B");
+  rotator.MarkFailed("secret-B");
+  rotator.Pick();
+  rotator.Pick();
+  clock.Advance(seconds(10));
+  rotator.Pick();
+  rotator.Add(ApiKey("c", {.name = "C"}));
+  rotator.Remove("c");
+  rotator.Restore("secret-B");
+  CHECK(events == std::vector<std::string>{
+                      "A cooled in m for 20s", "A cooled for 10s", "B failed",
+                      "no key left, returns in 10s", "A returned", "C added",
+                      "C removed", "B returned"});
+}
+
+TEST_CASE("an event handler may call the rotator", "[rotator]") {
+  Rotator* self = nullptr;
+  std::size_t available = 99;
+  Rotator rotator(Letters("AB"), {.on_event = [&](const KeyEvent&) {
+                    available = self->Available();
+                  }});
+  self = &rotator;
+  rotator.MarkFailed("secret-A");
+  CHECK(available == 1);
+}
+
+TEST_CASE("a snapshot has a row a key with its state, counts and scopes",
+          "[rotator]") {
+  Pool pool("AB");
+  const auto lease = pool.rotator.Pick({.scope = "m"});
+  pool.rotator.MarkSucceeded(*lease);
+  pool.rotator.MarkRateLimited(*lease, seconds(12));
+  const KeyStatus row = Row(pool.rotator, "A");
+  CHECK(row.state == KeyState::kAvailable);
+  CHECK(row.in_flight == 1);
+  CHECK(row.picks == 1);
+  CHECK(row.successes == 1);
+  CHECK(row.rate_limits == 1);
+  REQUIRE(row.scopes.size() == 1);
+  CHECK(row.scopes[0].scope == "m");
+  CHECK(row.scopes[0].state == KeyState::kCooling);
+  CHECK(row.scopes[0].returns_in == seconds(12));
+}
+
+TEST_CASE(
+    "Redact replaces secrets by names, also escaped, also of removed keys that "
+    "are lent",
+    "[rotator][S21][T18]") {
+  KeyRotator rotator({ApiKey("sk-one\"/x", {.name = "one"}),
+                      ApiKey("sk-two", {.name = "two"})});
+  auto one = rotator.Pick();
+  rotator.Remove(*one);
+  CHECK(rotator.Redact(R"(a sk-one"/x b sk-one\"\/x c sk-two)") ==
+        "a [one] b [one] c [two]");
+  one.reset();
+  CHECK(rotator.Redact("sk-one\"/x sk-two") == "sk-one\"/x [two]");
+}
+
+TEST_CASE("a rotator prints leases and keys by name", "[rotator][P13]") {
+  Pool pool("A");
+  const auto lease = pool.rotator.Pick();
+  std::ostringstream out;
+  out << *lease << ' ' << ApiKey("sk-1") << ' '
+      << ApiKey("sk-1", {.name = "x"});
+  CHECK(out.str() == "A (unnamed key) x");
+  CHECK(fmt::format("{} {:>3}", *lease, *lease) == "A   A");
+}
+
+}  // namespace
+}  // namespace keyrotator::testing

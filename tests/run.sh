@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Builds the tests in build/ and runs them. Arguments are passed on to ctest:
+#   tests/run.sh -R key_rotator
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bash .ci/install tests
+
+export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
+export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-$(nproc)}
+export CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}
+cmake -S . -B build -D CMAKE_BUILD_TYPE="${CMAKE_BUILD_TYPE:-Release}" \
+  -D KEYROTATOR_BUILD_TESTS=ON \
+  -D KEYROTATOR_BUILD_EXAMPLES=OFF \
+  -D KEYROTATOR_BUILD_BENCHMARKS=OFF
+cmake --build build
+ctest --test-dir build --output-on-failure --no-tests=error "$@"
