@@ -1021,5 +1021,147 @@ TEST_CASE("a rotator prints leases and keys by name", "[rotator][P13]") {
   CHECK(fmt::format("{} {:>3}", *lease, *lease) == "A   A");
 }
 
+// --- What a random test found ---
+
+TEST_CASE(
+    "the least recently used scope is forgotten, though no pick found a "
+    "key there",
+    "[scopes]") {
+  // A scope that was forgotten tells again that no key is left.
+  const char* names[] = {"m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8"};
+  for (const char* newest : names) {
+    int told = 0;
+    RotatorOptions options;
+    options.max_scopes = 8;
+    options.on_event = [&](const KeyEvent&) { ++told; };
+    KeyRotator rotator(ApiKeys{}, options);
+    for (const char* name : names) rotator.Pick({.scope = name});
+    // All are used once more, `newest` last.
+    for (const char* name : names) {
+      if (name != newest) rotator.Pick({.scope = name});
+    }
+    rotator.Pick({.scope = newest});
+    rotator.Pick({.scope = "another"});
+    told = 0;
+    rotator.Pick({.scope = newest});
+    CHECK(told == 0);
+  }
+}
+
+TEST_CASE(
+    "when more scopes than max_scopes fall idle, those above it are "
+    "forgotten",
+    "[scopes]") {
+  RotatorOptions options;
+  options.max_scopes = 2;
+  KeyRotator rotator({"sk-0", "sk-1"}, options, RoundRobin{}, ManualClock());
+  {
+    std::vector<Lease> leases;
+    for (const char* name : {"m1", "m2", "m3", "m4", "m5", "m6"})
+      leases.push_back(*rotator.Pick({.scope = name}));
+  }
+  // Nothing is out, nothing cools: of the old ones at most one is left.
+  rotator.Pick({.scope = "new"});
+  // Each scope that is remembered is at its second key.
+  int remembered = 0;
+  for (const char* name : {"m6", "m5", "m4", "m3", "m2"}) {
+    if (rotator.Pick({.scope = name})->Reveal() == "sk-1") ++remembered;
+  }
+  CHECK(remembered <= 1);
+}
+
+TEST_CASE(
+    "a key that returned on trial does not return once more when it is "
+    "restored",
+    "[events]") {
+  int returns = 0;
+  RotatorOptions options;
+  options.retry_failed_after = seconds(10);
+  options.on_event = [&](const KeyEvent& event) {
+    if (event.kind == KeyEvent::Kind::kReturned) ++returns;
+  };
+  ManualClock clock;
+  KeyRotator rotator({"sk-0"}, options, RoundRobin{}, clock);
+  rotator.MarkFailed("sk-0");
+  clock.Advance(seconds(10));
+  rotator.Snapshot();
+  CHECK(returns == 1);
+  rotator.Restore("sk-0");
+  CHECK(returns == 1);
+}
+
+TEST_CASE(
+    "a call that throws changes nothing, and what came due is told by the next",
+    "[events]") {
+  int returns = 0;
+  RotatorOptions options;
+  options.on_event = [&](const KeyEvent& event) {
+    if (event.kind == KeyEvent::Kind::kReturned) ++returns;
+  };
+  ManualClock clock;
+  KeyRotator rotator({"sk-0"}, options, RoundRobin{}, clock);
+  rotator.MarkRateLimited("sk-0", seconds(10));
+  clock.Advance(seconds(10));
+  CHECK_THROWS(rotator.Add("sk-\n1"));
+  CHECK(returns == 0);
+  CHECK(rotator.Available() == 1);
+  CHECK(returns == 1);
+}
+
+TEST_CASE(
+    "a burst before the first report does not hold a key back for as "
+    "long again",
+    "[limits]") {
+  ManualClock clock;
+  KeyRotator rotator({"sk-0"}, {}, RoundRobin{}, clock);
+  std::vector<Lease> leases;
+  for (int i = 0; i < 60; ++i) leases.push_back(*rotator.Pick());
+  // The provider admitted all 60 of 60, refills one a second, and the answers
+  // come together, the last first.
+  for (int i = 59; i >= 0; --i) {
+    rotator.ReportLimits(leases[static_cast<std::size_t>(i)],
+                         {.requests = {.limit = 60,
+                                       .remaining = 59.0 - i,
+                                       .reset = std::chrono::seconds(i + 1)},
+                          .tokens = {}});
+  }
+  leases.clear();
+  clock.Advance(seconds(2));  // the provider has two again
+  CHECK(rotator.Available() == 1);
+}
+
+TEST_CASE("what is in flight in another scope is not taken off a first report",
+          "[limits]") {
+  ManualClock clock;
+  KeyRotator rotator({"sk-0"}, {}, RoundRobin{}, clock);
+  std::vector<Lease> others;
+  for (int i = 0; i < 30; ++i) others.push_back(*rotator.Pick({.scope = "m1"}));
+  const auto lease = rotator.Pick({.scope = "m2"});
+  rotator.ReportLimits(
+      *lease, {.requests = {.limit = 10, .remaining = 9, .reset = seconds(6)},
+               .tokens = {}});
+  CHECK(rotator.Available({.scope = "m2"}) == 1);
+}
+
+TEST_CASE(
+    "what was leased after the first report is taken off a later one "
+    "from before it",
+    "[limits]") {
+  ManualClock clock;
+  KeyRotator rotator({"sk-0"}, {}, RoundRobin{}, clock);
+  const auto tokens = [](double left) {
+    return RateLimits{
+        .requests = {},
+        .tokens = {.limit = 100, .remaining = left, .reset = seconds(60)}};
+  };
+  const auto a = rotator.Pick({.cost = 1});
+  const auto b = rotator.Pick({.cost = 1});
+  rotator.ReportLimits(*a, tokens(99));
+  const auto c = rotator.Pick({.cost = 90});  // the provider has 8 left
+  REQUIRE(c);
+  rotator.ReportLimits(*b, tokens(98));
+  CHECK(rotator.Available({.cost = 50}) == 0);
+}
+
 }  // namespace
 }  // namespace keyrotator::testing

@@ -244,12 +244,11 @@ class KeyTable {
 
   void Restore(Slot& slot, Nanos now) {
     Advance(now);
-    if (slot.gate.state != Gate::State::kOpen) {
-      slot.gate.state = Gate::State::kOpen;
-      timers_.Cancel(slot.timer);
-      Sync(slot);
+    const auto before = std::exchange(slot.gate.state, Gate::State::kOpen);
+    timers_.Cancel(slot.timer);
+    Sync(slot);
+    if (before == Gate::State::kShut)
       Tell(KeyEvent::Kind::kReturned, &slot, {}, kNever);
-    }
     Serve();
   }
 
@@ -329,16 +328,11 @@ class KeyTable {
     Standing& standing = StandingOf(scope, *slot.group);
     if (grant.ticket >= standing.reported_ticket) {
       standing.reported_ticket = grant.ticket;
-      std::size_t in_flight = 0;
-      for (const Slot* member : slot.group->members)
-        in_flight += member->in_flight();
-      standing.bucket.Report(grant.note,
-                             std::max(static_cast<double>(in_flight) - 1, 0.0),
+      standing.bucket.Report(grant.note, OthersInFlight(scope, *slot.group),
                              limits, grant.refused, now_);
       if (standing.bucket.known()) {
         if (!std::exchange(scope.metered, true)) ++metered_scopes_;
         standing.ramping = false;  // the bucket tells how many may go
-        standing.low = !standing.bucket.Fits(0, now_);
         SetTimer(standing);
         Sync(scope, *slot.group);
         to_serve_.push_back(&scope);
@@ -357,9 +351,9 @@ class KeyTable {
   // them cannot be a key or has the name of another.
   std::vector<KeyId> Join(const ApiKeys& keys, Joining joining,
                           const std::shared_ptr<LeaseHost>& host, Nanos now) {
-    Advance(now);
     const bool replace = joining == Joining::kReplace;
     const std::vector<const ApiKey*> wanted = Check(keys, replace);
+    Advance(now);
 
     std::vector<Slot*> order = replace ? std::vector<Slot*>() : keys_;
     std::vector<Slot*> joined;
@@ -475,6 +469,7 @@ class KeyTable {
       scope.own = scope.shut > 0;
       scope.usable.clear();
       if (!scope.own) return usable_;
+      scope.usable.reserve(keys_.size());
       std::copy_if(
           usable_.begin(), usable_.end(), std::back_inserter(scope.usable),
           [&](std::uint32_t index) { return IsUsable(scope, *keys_[index]); });
@@ -532,14 +527,15 @@ class KeyTable {
     if (name.empty()) return unnamed_;
     auto found = scopes_.find(name);
     if (found == scopes_.end()) {
-      if (scopes_.size() >= options_.max_scopes) ForgetScope();
+      while (scopes_.size() >= options_.max_scopes && ForgetScope()) {
+      }
       found =
           scopes_
               .emplace(std::string(name), std::make_unique<PolicyScope>(
                                               std::string(name), now_, policy_))
               .first;
     }
-    found->second->last_used = tickets_;
+    found->second->last_used = ++scope_uses_;
     return *found->second;
   }
 
@@ -549,7 +545,8 @@ class KeyTable {
     return found == scopes_.end() ? nullptr : found->second.get();
   }
 
-  void ForgetScope() {
+  // The least recently used one that is idle. False if there is none.
+  bool ForgetScope() {
     auto oldest = scopes_.end();
     for (auto it = scopes_.begin(); it != scopes_.end(); ++it) {
       const Scope& scope = *it->second;
@@ -559,9 +556,10 @@ class KeyTable {
                    scope.last_used < oldest->second->last_used))
         oldest = it;
     }
-    if (oldest == scopes_.end()) return;
+    if (oldest == scopes_.end()) return false;
     if (oldest->second->metered) --metered_scopes_;
     scopes_.erase(oldest);
+    return true;
   }
 
   template <class Function>
@@ -582,7 +580,9 @@ class KeyTable {
     return *standing;
   }
 
+  // What is due for a group in a scope, after a change of its gate or bucket.
   void SetTimer(Standing& standing) {
+    standing.low = standing.bucket.known() && !standing.bucket.Fits(0, now_);
     Nanos at = kNever;
     if (standing.low) at = standing.bucket.WhenFits(0, now_);
     if (standing.gate.state == Gate::State::kShut) at = standing.gate.until;
@@ -627,7 +627,6 @@ class KeyTable {
       Standing& standing = *timer.scope->Find(*timer.group);
       const bool returned = standing.gate.state == Gate::State::kShut;
       if (returned) Open(standing.gate);
-      standing.low = !standing.bucket.Fits(0, now_);
       SetTimer(standing);
       Sync(*timer.scope, *timer.group);
       if (returned)
@@ -783,8 +782,7 @@ class KeyTable {
     }
     if (standing->bucket.known()) {
       grant.note = standing->bucket.Take(hint.cost, now_);
-      standing->low = !standing->bucket.Fits(0, now_);
-      if (standing->low) SetTimer(*standing);
+      SetTimer(*standing);
     }
     Sync(scope, group);
   }
@@ -792,10 +790,21 @@ class KeyTable {
   // The lease's request was refused: it took nothing out of the bucket.
   void Refuse(Grant& grant) {
     if (std::exchange(grant.refused, true)) return;
-    if (Standing* standing = grant.scope->Find(*grant.slot->group);
-        standing != nullptr) {
-      standing->bucket.Refuse(grant.note, now_);
-    }
+    Standing* const standing = grant.scope->Find(*grant.slot->group);
+    if (standing == nullptr || !standing->bucket.known()) return;
+    standing->bucket.Refuse(grant.note, now_);
+    SetTimer(*standing);
+    Sync(*grant.scope, *grant.slot->group);
+  }
+
+  // How many leases of the group are out in the scope beside one, at most.
+  double OthersInFlight(const Scope& scope, const Group& group) const {
+    std::size_t count = 0;
+    for (const Slot* member : group.members) count += member->in_flight();
+    if (&scope != &unnamed_)
+      count = std::min<std::size_t>(
+          count, scope.in_flight.load(std::memory_order_relaxed));
+    return count > 0 ? static_cast<double>(count - 1) : 0;
   }
 
   // Gives the lease's holds back. True if its slot is gone.
@@ -1001,6 +1010,9 @@ class KeyTable {
       });
       ++epoch_;
     }
+    // Enough for all of them, so that no pick allocates.
+    usable_.reserve(order.size());
+    scratch_.reserve(order.size());
     const std::size_t first_changed = appended ? keys_.size() : 0;
     keys_ = std::move(order);
     for (std::size_t i = first_changed; i < keys_.size(); ++i)
@@ -1069,9 +1081,11 @@ class KeyTable {
             scope == nullptr ? nullptr : scope->Find(*slot.group);
         standing != nullptr) {
       pass(standing->gate, cooling);
-      if (standing->bucket.known() && !standing->bucket.Fits(cost, now_)) {
+      const ShadowBucket& bucket = standing->bucket;
+      if (bucket.known() && (standing->low || !bucket.Fits(cost, now_))) {
         cooling = true;
-        returns = std::max(returns, standing->bucket.WhenFits(cost, now_));
+        returns = std::max({returns, bucket.WhenFits(cost, now_),
+                            standing->low ? standing->timer.at : now_});
       }
       if (standing->ramping && standing->credit == 0) busy = true;
     }
@@ -1201,6 +1215,7 @@ class KeyTable {
   std::unordered_map<std::string, std::unique_ptr<PolicyScope>, TextHash,
                      std::equal_to<>>
       scopes_;
+  std::uint64_t scope_uses_ = 0;
   std::size_t metered_scopes_ = 0;
 
   Timers timers_;

@@ -77,9 +77,9 @@ class ShadowBucket {
   // Whether a request of `tokens` would be admitted, as far as is known. One
   // whose cost is not known takes some tokens all the same.
   bool Fits(double tokens, Nanos now) const {
-    return dimensions_[0].LevelAt(now) >= dimensions_[0].Needed(1) &&
-           dimensions_[1].LevelAt(now) >=
-               dimensions_[1].Needed(std::max(tokens, 1.0));
+    return dimensions_[0].Has(dimensions_[0].Needed(1), now) &&
+           dimensions_[1].Has(dimensions_[1].Needed(std::max(tokens, 1.0)),
+                              now);
   }
 
   // When it would be, if nothing else is leased until then.
@@ -117,7 +117,7 @@ class ShadowBucket {
   // weighs least. What that saw fades, too, so that a new rate is learned.
   static constexpr double kUsedFade = 0.99;
   // Below it the difference of two levels means nothing.
-  static constexpr double kTolerance = 1e-6;
+  static constexpr double kTolerance = 1e-9;
 
   // Requests or tokens.
   struct Dimension {
@@ -142,7 +142,7 @@ class ShadowBucket {
     void SetLevel(double to, Nanos now) {
       if (limit <= 0) return;
       level = std::min(to, limit);
-      level_time = now;
+      level_time = std::max(level_time, now);
     }
 
     // A limit without a known rate holds nothing back: nobody could tell when
@@ -150,17 +150,20 @@ class ShadowBucket {
     double Needed(double cost) const {
       if (limit <= 0 || rate <= 0)
         return -std::numeric_limits<double>::infinity();
-      return std::min(cost + reserve, limit) * (1 - kTolerance);
+      return std::min(cost + reserve, limit * (1 - kTolerance));
+    }
+
+    bool Has(double wanted, Nanos now) const {
+      return LevelAt(now) >= wanted * (1 - kTolerance);
     }
 
     Nanos WhenAt(double wanted, Nanos now) const {
+      if (Has(wanted, now)) return now;
       const double missing = wanted - LevelAt(now);
-      if (!(missing > 0)) return now;
       const double wait = rate > 0 ? std::ceil(missing / rate)
                                    : std::numeric_limits<double>::infinity();
-      return wait < static_cast<double>(kNever)
-                 ? SaturatingAdd(now, static_cast<Nanos>(wait))
-                 : kNever;
+      if (!(wait < static_cast<double>(kNever))) return kNever;
+      return SaturatingAdd(std::max(now, level_time), static_cast<Nanos>(wait));
     }
 
     RateLimit Believed(Nanos now) const {
@@ -183,7 +186,8 @@ class ShadowBucket {
     if (!valid(said.limit) || !valid(said.remaining) || *said.limit == 0)
       return;
     Dimension& dimension = dimensions_[i];
-    const double own = dimension.limit > 0 ? dimension.LevelAt(now) : -1;
+    const bool first = dimension.limit <= 0;
+    const double own = first ? -1 : dimension.LevelAt(now);
     const double left = std::min(*said.remaining, *said.limit);
     if (*said.limit != dimension.limit) dimension.rate_used = 0;
     dimension.limit = *said.limit;
@@ -208,16 +212,17 @@ class ShadowBucket {
     }
     dimension.reserve = std::min(dimension.reserve, dimension.limit / 2);
 
-    dimension.leased_at_report =
-        lease.known ? lease.leased[i] : dimension.leased;
-    const double since =
-        lease.known ? dimension.leased - lease.leased[i] : others_in_flight;
+    dimension.leased_at_report = lease.known ? lease.leased[i] : 0;
+    double since = dimension.leased - dimension.leased_at_report;
+    if (first)
+      since = std::min(others_in_flight,
+                       left);  // some of them the provider has counted
     const Nanos admitted = lease.known ? SaturatingAdd(lease.time, kWay) : now;
     const double reported = dimension.Refilled(left, admitted, now) - since;
     // Headers are rounded down: an own count between what they say and one more
     // is the better one.
-    dimension.SetLevel(
-        i == 0 && own >= reported && own < reported + 1 ? own : reported, now);
+    const bool keep = i == 0 && own >= reported && own < reported + 1;
+    dimension.SetLevel(keep ? own : reported, std::max(now, admitted));
   }
 
   std::array<Dimension, 2> dimensions_;
