@@ -27,6 +27,8 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/internal/text.h"
+
 namespace keyrotator {
 
 // Names one key for as long as the process lives: no two keys of any two
@@ -51,19 +53,6 @@ struct KeyOptions {
   // The most leases on the key at one time; 0: no cap.
   std::size_t max_in_flight = 0;
 };
-
-namespace internal {
-
-// Without the white space (ASCII) around it: keys come out of files and
-// variables with line ends.
-constexpr std::string_view Trim(std::string_view text) {
-  constexpr std::string_view kWhiteSpace = " \t\r\n\v\f";
-  const std::size_t first = text.find_first_not_of(kWhiteSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kWhiteSpace) - first + 1);
-}
-
-}  // namespace internal
 
 // A value type: as thread-safe as a std::string. Nothing is checked here but by
 // the rotator that the key joins, since an error names a key by its place among

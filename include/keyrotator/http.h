@@ -5,19 +5,16 @@
 // so that an application's own client can speak it.
 //
 // Example: a transport is any class with such a Send.
-//
 //   class MyTransport {
 //    public:
-//     std::optional<keyrotator::TransportError> Send(const
-//     keyrotator::HttpRequest& request,
-//                                                    keyrotator::ResponseSink&
-//                                                    sink, std::stop_token
-//                                                    stop) {
-//       auto answer = my_client.Request(request.method, request.url,
-//       request.body); if (!answer) return keyrotator::TransportError{.message
-//       = answer.error(), .maybe_sent = true}; sink.OnHead(answer->status,
-//       ToHeaders(answer->headers)); sink.OnBody(answer->body); return
-//       std::nullopt;
+//     std::optional<keyrotator::TransportError> Send(
+//         const keyrotator::HttpRequest& request,
+//         keyrotator::ResponseSink& sink, std::stop_token stop) {
+//       auto answer = my_client.Request(request.method, request.url);
+//       if (!answer) return keyrotator::TransportError{.message = "lost"};
+//       sink.OnHead(answer->status, ToHeaders(answer->headers));
+//       (void)sink.OnBody(answer->body);
+//       return std::nullopt;
 //     }
 //   };
 
@@ -27,6 +24,7 @@
 #include <algorithm>
 #include <chrono>
 #include <concepts>
+#include <cstddef>
 #include <initializer_list>
 #include <optional>
 #include <stop_token>
@@ -34,6 +32,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "keyrotator/internal/text.h"
 
 namespace keyrotator {
 
@@ -70,14 +70,11 @@ class Headers {
   bool empty() const { return fields_.empty(); }
 
  private:
-  // ASCII only and independent of the locale, as the names of header fields
-  // are.
-  static char Lower(char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  }
   static bool SameName(std::string_view a, std::string_view b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [](char x, char y) { return Lower(x) == Lower(y); });
+                      [](char x, char y) {
+                        return internal::Lower(x) == internal::Lower(y);
+                      });
   }
 
   std::vector<Field> fields_;
@@ -132,6 +129,11 @@ class ResponseSink {
   virtual void OnHead(int status, Headers headers) = 0;
   // False: end the transfer; Send then returns without an error.
   [[nodiscard]] virtual bool OnBody(std::string_view bytes) = 0;
+
+  // Whether all that is wanted has come, asked after OnBody: the transport then
+  // waits for the end of the transfer, but not for longer than a second, so
+  // that the connection can be used again.
+  virtual bool Done() const { return false; }
 
  protected:
   ~ResponseSink() = default;

@@ -5,9 +5,8 @@
 // openai/retry_after.h) or from the application itself.
 //
 // Example:
-//   keyrotator::RateLimits limits;
-//   limits.requests = {.limit = 60, .remaining = 59, .reset =
-//   std::chrono::seconds(1)}; rotator.ReportLimits(lease, limits);
+//   rotator.ReportLimits(
+//       lease, {.requests = {.limit = 60, .remaining = 59, .reset = 1s}});
 
 #ifndef KEYROTATOR_LIMITS_H_
 #define KEYROTATOR_LIMITS_H_

@@ -43,6 +43,7 @@
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
 #include "keyrotator/http.h"
+#include "keyrotator/internal/text.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/openai/retry_after.h"
@@ -90,6 +91,8 @@ struct FailoverRequest {
   std::string scope = {};
   std::string affinity = {};
   double cost = 0;
+  // A key to begin with if it is usable, out of turn.
+  std::optional<KeyId> prefer = {};
   // Whether the answer is to be read as server-sent events.
   bool stream = false;
 };
@@ -183,7 +186,8 @@ class Failover {
         request_(std::move(request)),
         options_(std::move(options)),
         start_(Now()),
-        deadline_(internal::SaturatingAdd(start_, options_.deadline.count())) {}
+        deadline_(internal::SaturatingAdd(start_, options_.deadline.count())),
+        prefer_(request_.prefer) {}
   Failover(const Failover&) = delete;
   Failover& operator=(const Failover&) = delete;
 

@@ -1,0 +1,445 @@
+// File: client.h
+//
+// OpenAIClient: sends requests to an OpenAI-compatible provider, each with a
+// key that works. It picks a key, sends, judges the answer, marks the key and
+// goes on with another, as Failover says; a Reply always comes back.
+//
+// Example:
+//   keyrotator::KeyRotator rotator({"sk-a", "sk-b"});
+//   keyrotator::OpenAIClient client("https://api.openai.com/v1", rotator,
+//                                   keyrotator::CurlTransport{});
+//   keyrotator::Reply reply = client.ChatCompletion(
+//       R"({"model": "gpt-4o", "messages": [{"role": "user", "content":
+//       "hi"}]})");
+//   fmt::print("{}\n", reply.ok() ? reply.body : reply.message);
+
+#ifndef KEYROTATOR_OPENAI_CLIENT_H_
+#define KEYROTATOR_OPENAI_CLIENT_H_
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "keyrotator/clock.h"
+#include "keyrotator/http.h"
+#include "keyrotator/internal/url.h"
+#include "keyrotator/key_rotator.h"
+#include "keyrotator/openai/classify.h"
+#include "keyrotator/openai/failover.h"
+#include "keyrotator/openai/sse.h"
+#include "keyrotator/openai/verdict.h"
+
+namespace keyrotator {
+
+struct ClientOptions {
+  // The header that carries the key, and what stands before it. Azure:
+  // "api-key" and nothing; Anthropic's own API: "x-api-key".
+  std::string auth_header = "Authorization";
+  std::string auth_prefix = "Bearer ";
+  // Sent with every request; also instead of the client's own Content-Type and
+  // Accept.
+  Headers headers = {};
+  RetryOptions retry = {};
+  // A host that is not loopback may be reached by http, without TLS: whoever is
+  // on the way reads the keys.
+  bool allow_http = false;
+  Span connect_timeout = std::chrono::seconds(5);
+  // For a whole answer; a stream has no such bound.
+  Span request_timeout = std::chrono::minutes(10);
+  // The longest silence in a stream. Comments, which only keep the connection
+  // alive, do not end it.
+  Span stream_idle_timeout = std::chrono::minutes(2);
+};
+
+// What one call may want otherwise.
+struct CallOptions {
+  // What the provider limits apart; by default the body's "model".
+  std::string scope = {};
+  // See PickHint.
+  std::string affinity = {};
+  double cost = 0;
+  // For the whole call instead of RetryOptions::deadline, and then also for an
+  // answer that is under way, unless it is a stream.
+  std::optional<Span> deadline = {};
+  std::stop_token stop = {};
+  // In addition to ClientOptions::headers.
+  Headers headers = {};
+};
+
+// What came of a call. There is no secret of the pool in any of it, unless the
+// model itself said one.
+struct Reply {
+  Outcome outcome = Outcome::kPending;
+  // Of the last answer; 0 if there was none.
+  int status = 0;
+  Headers headers = {};
+  std::string body = {};
+  // What the last answer meant. Its code is the provider's word for an error.
+  VerdictKind verdict = VerdictKind::kOk;
+  std::string code = {};
+  // What went wrong and what to do about it; empty if nothing did.
+  std::string message = {};
+  // Each send, in order.
+  std::vector<Attempt> trail = {};
+  // How long until it is worth trying again, if that is known.
+  std::optional<std::chrono::nanoseconds> retry_in = {};
+
+  bool ok() const { return outcome == Outcome::kOk; }
+};
+
+namespace internal {
+
+// Reads through a JSON text once: whether it is one, and its top-level "model".
+class RequestReader : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  const std::string& model() const { return model_; }
+  std::size_t error_at() const { return error_at_; }
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t& value) override {
+    if (depth_ == 1 && at_model_) model_ = value;
+    return true;
+  }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override { return ++depth_ > 0; }
+  bool key(string_t& name) override {
+    if (depth_ == 1) at_model_ = name == "model";
+    return true;
+  }
+  bool end_object() override { return depth_-- > 0; }
+  bool start_array(std::size_t) override { return ++depth_ > 0; }
+  bool end_array() override { return depth_-- > 0; }
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::json::exception&) override {
+    error_at_ = position;
+    return false;
+  }
+
+ private:
+  std::size_t depth_ = 0;
+  bool at_model_ = false;
+  std::string model_;
+  std::size_t error_at_ = 0;
+};
+
+// RFC 6761, 6.3 and RFC 1122, 3.2.1.3.
+inline bool IsLoopback(std::string_view host) {
+  const auto is_ipv4 = [&] {
+    return std::all_of(host.begin(), host.end(),
+                       [](char c) { return IsDigit(c) || c == '.'; });
+  };
+  return Lower(host) == "localhost" || host == "::1" ||
+         (host.starts_with("127.") && is_ipv4());
+}
+
+}  // namespace internal
+
+// Thread-safe if the transport is. It throws nothing that a network or a
+// provider could cause; the rotator must outlive it.
+template <class Transport, class Rotator, class Classifier = OpenAIClassifier>
+class OpenAIClient {
+  static_assert(internal::IsTransport<Transport>,
+                "OpenAIClient: the transport must have "
+                "std::optional<keyrotator::TransportError> Send(const "
+                "keyrotator::HttpRequest&, keyrotator::ResponseSink&, "
+                "std::stop_token); see http.h");
+
+ public:
+  // `base_url` as the provider gives it, with its path: ".../v1"; a query, such
+  // as Azure's "?api-version=...", goes with every request. A wrong one is told
+  // by the first Reply.
+  OpenAIClient(std::string base_url, Rotator& rotator, Transport transport,
+               ClientOptions options = {}, Classifier classifier = {})
+      : base_url_(std::move(base_url)),
+        rotator_(rotator),
+        transport_(std::move(transport)),
+        options_(std::move(options)),
+        classifier_(std::move(classifier)) {}
+
+  // POST /chat/completions. `body` is JSON text and is sent as it is.
+  Reply ChatCompletion(std::string_view body, const CallOptions& call = {}) {
+    return Post("/chat/completions", body, call);
+  }
+
+  // The same for a body with "stream": true. `on_event` is called with each
+  // event as it arrives, but for errors and the final "[DONE]", on the calling
+  // thread; it may return bool, and false ends the stream. Once it was called
+  // nothing is sent again, so nothing is delivered twice.
+  template <class OnEvent>
+  Reply ChatCompletionStream(std::string_view body, OnEvent&& on_event,
+                             const CallOptions& call = {}) {
+    return Stream("/chat/completions", body, on_event, call);
+  }
+
+  // POST of a JSON text to a path below the base URL.
+  Reply Post(std::string_view path, std::string_view body,
+             const CallOptions& call = {}) {
+    return Run({.method = "POST", .path = path, .body = body}, call);
+  }
+  // The same for a body with "stream": true; see ChatCompletionStream.
+  template <class OnEvent>
+  Reply Stream(std::string_view path, std::string_view body, OnEvent&& on_event,
+               const CallOptions& call = {}) {
+    return Run({.method = "POST", .path = path, .body = body, .stream = true},
+               call, on_event);
+  }
+
+  Reply Get(std::string_view path, const CallOptions& call = {}) {
+    return Run({.method = "GET", .path = path}, call);
+  }
+
+  // GET /models.
+  Reply Models(const CallOptions& call = {}) { return Get("/models", call); }
+
+  // Whether the provider answers and a key works. It takes no key's turn, and
+  // what it learns of keys counts.
+  bool Healthy(const CallOptions& call = {}) {
+    Call models{.method = "GET", .path = "/models"};
+    for (const KeyStatus& key : rotator_.Snapshot()) {
+      if (key.state != KeyState::kAvailable) continue;
+      models.prefer = key.id;
+      break;
+    }
+    return Run(models, call).ok();
+  }
+
+ private:
+  using TheFailover = Failover<Rotator, Classifier>;
+
+  struct Call {
+    const char* method;
+    std::string_view path;
+    std::string_view body = {};
+    bool stream = false;
+    std::optional<KeyId> prefer = {};
+  };
+
+  // Hands what arrives to the failover.
+  template <class OnEvent>
+  class Sink final : public ResponseSink {
+   public:
+    Sink(const Rotator& rotator, TheFailover& failover, OnEvent& on_event,
+         Span idle_timeout)
+        : rotator_(rotator),
+          failover_(failover),
+          on_event_(on_event),
+          idle_timeout_(idle_timeout) {}
+
+    void OnHead(int status, Headers headers) override {
+      failover_.OnHead(status, WithoutKey(std::move(headers)));
+    }
+
+    bool OnBody(std::string_view bytes) override {
+      bool heard = false;
+      const bool more = failover_.OnBody(bytes, [&](const SseEvent& event) {
+        heard = true;
+        return on_event_(event);
+      });
+      if (idle_timeout_.count() <= 0) return more;
+      // The transport counts comments as life; they are not. What the caller
+      // took over an event is no silence.
+      const Clock::time_point now = Clock::now();
+      if (heard) heard_ = now;
+      idle_ = now - heard_ > idle_timeout_;
+      return more && !idle_;
+    }
+
+    bool Done() const override { return failover_.complete(); }
+    bool idle() const { return idle_; }
+
+   private:
+    using Clock = std::chrono::steady_clock;
+
+    // Failover redacts errors whole. Of an answer that is served the body is
+    // the model's, but a gateway may echo this request's key in a header.
+    Headers WithoutKey(Headers headers) const {
+      const std::string_view secret = failover_.key().Reveal();
+      const auto echoes = [&](const Headers::Field& field) {
+        return field.value.find(secret) != std::string::npos;
+      };
+      if (std::none_of(headers.begin(), headers.end(), echoes)) return headers;
+      Headers clean;
+      for (const Headers::Field& field : headers)
+        clean.Add(field.name, rotator_.Redact(field.value));
+      return clean;
+    }
+
+    const Rotator& rotator_;
+    TheFailover& failover_;
+    OnEvent& on_event_;
+    const Span idle_timeout_;
+    Clock::time_point heard_ = Clock::now();
+    bool idle_ = false;
+  };
+
+  Reply Run(const Call& what, const CallOptions& call) {
+    return Run(what, call, [](const SseEvent&) {});
+  }
+
+  template <class OnEvent>
+  Reply Run(const Call& what, const CallOptions& call, OnEvent&& on_event) {
+    std::string scope = call.scope;
+    if (const std::string wrong = Check(what, scope); !wrong.empty()) {
+      return {.outcome = Outcome::kCallerError,
+              .verdict = VerdictKind::kCallerError,
+              .message = wrong};
+    }
+    RetryOptions retry = options_.retry;
+    if (call.deadline) retry.deadline = *call.deadline;
+    TheFailover failover(rotator_, classifier_,
+                         {.scope = std::move(scope),
+                          .affinity = call.affinity,
+                          .cost = call.cost,
+                          .prefer = what.prefer,
+                          .stream = what.stream},
+                         std::move(retry));
+    const HttpRequest request = Prepare(what, call);
+    for (auto step = failover.Next(); step.what != Do::kDone;
+         step = failover.Next()) {
+      if (call.stop.stop_requested()) {
+        failover.Stop();
+      } else if (step.what == Do::kSend) {
+        Send(failover, request, what.stream, call, step.until, on_event);
+      } else if (step.for_key) {
+        auto lease = rotator_.PickUntil(step.until, failover.hint(), call.stop);
+        if (!call.stop.stop_requested()) failover.Offer(std::move(lease));
+      } else {
+        SleepUntil(rotator_.clock(), step.until, call.stop);
+      }
+    }
+    return MakeReply(failover);
+  }
+
+  template <class OnEvent>
+  void Send(TheFailover& failover, const HttpRequest& request, bool stream,
+            const CallOptions& call, typename Rotator::TimePoint deadline,
+            OnEvent& on_event) {
+    using std::chrono::milliseconds;
+    Sink<OnEvent> sink(rotator_, failover, on_event, request.idle_timeout);
+    HttpRequest with_key = request;
+    if (!stream) {
+      Span whole = options_.request_timeout;
+      // A deadline of 0 asks for one send without a wait, not for none.
+      if (call.deadline && call.deadline->count() > 0) {
+        const Span left =
+            std::max<Span>(deadline - rotator_.clock().now(), milliseconds(1));
+        if (whole.count() == 0 || left < whole) whole = left;
+      }
+      with_key.total_timeout = std::chrono::ceil<milliseconds>(whole);
+    }
+    with_key.headers.Add(
+        options_.auth_header,
+        options_.auth_prefix + std::string(failover.key().Reveal()));
+    std::optional<TransportError> error =
+        transport_.Send(with_key, sink, call.stop);
+    if (sink.idle() && !error) {
+      error = TransportError{
+          .kind = TransportError::Kind::kTimeout,
+          .message = "the stream sent nothing but comments for too long"};
+    }
+    failover.OnEnd([&](const SseEvent& event) { return on_event(event); },
+                   error ? &*error : nullptr);
+  }
+
+  // Why the call cannot be made, or nothing. Fills in the scope.
+  std::string Check(const Call& what, std::string& scope) const {
+    const auto url = internal::ParseUrl(base_url_);
+    if (!url) {
+      return "The base URL cannot be used; it must look like "
+             "https://api.openai.com/v1, without a user name.";
+    }
+    if (!url->tls && !options_.allow_http && !internal::IsLoopback(url->host)) {
+      return fmt::format(
+          "{} is not encrypted, and the keys would travel readable; use https, "
+          "or set "
+          "ClientOptions::allow_http if the way is safe.",
+          url->origin);
+    }
+    if (what.path.empty() || what.path[0] != '/')
+      return "The path must begin with a slash, as in /embeddings.";
+    if (std::string_view(what.method) != "POST") return {};
+    internal::RequestReader reader;
+    if (!nlohmann::json::sax_parse(what.body, &reader)) {
+      return fmt::format("The body is not JSON: see byte {}.",
+                         reader.error_at());
+    }
+    if (scope.empty()) scope = reader.model();
+    return {};
+  }
+
+  // The query of the base URL goes with every request.
+  std::string Url(std::string_view path) const {
+    const std::size_t end = std::min(base_url_.find('?'), base_url_.size());
+    std::string url = base_url_.substr(0, end);
+    while (url.ends_with('/')) url.pop_back();
+    url.append(path);
+    if (end == base_url_.size()) return url;
+    const char mark = path.find('?') == path.npos ? '?' : '&';
+    return url.append(1, mark).append(base_url_.substr(end + 1));
+  }
+
+  HttpRequest Prepare(const Call& what, const CallOptions& call) const {
+    using std::chrono::milliseconds;
+    HttpRequest request;
+    request.method = what.method;
+    request.url = Url(what.path);
+    request.body = what.body;
+    request.headers = options_.headers;
+    for (const Headers::Field& field : call.headers)
+      request.headers.Add(field.name, field.value);
+    const auto add = [&](const char* name, const char* value) {
+      if (!request.headers.Find(name)) request.headers.Add(name, value);
+    };
+    if (!what.body.empty()) add("Content-Type", "application/json");
+    add("Accept", what.stream ? "text/event-stream" : "application/json");
+    request.connect_timeout =
+        std::chrono::ceil<milliseconds>(options_.connect_timeout);
+    if (what.stream)
+      request.idle_timeout =
+          std::chrono::ceil<milliseconds>(options_.stream_idle_timeout);
+    return request;
+  }
+
+  Reply MakeReply(TheFailover& failover) const {
+    Reply reply;
+    reply.outcome = failover.outcome();
+    reply.verdict = failover.verdict().kind;
+    reply.code = failover.verdict().code;
+    reply.message = failover.message();
+    reply.trail = failover.trail();
+    if (const auto at = failover.retry_at()) {
+      reply.retry_in =
+          std::max<Span>(*at - rotator_.clock().now(), Span::zero());
+    }
+    HttpResponse response = failover.TakeResponse();
+    reply.status = response.status;
+    reply.headers = std::move(response.headers);
+    reply.body = std::move(response.body);
+    return reply;
+  }
+
+  const std::string base_url_;
+  Rotator& rotator_;
+  Transport transport_;
+  const ClientOptions options_;
+  const Classifier classifier_;
+};
+
+}  // namespace keyrotator
+
+#endif  // KEYROTATOR_OPENAI_CLIENT_H_

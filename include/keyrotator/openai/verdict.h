@@ -1,0 +1,86 @@
+// File: verdict.h
+//
+// What an answer of a provider means for the key it was sent with: types only,
+// so that code with a classifier of its own compiles no JSON reader. The
+// classifier that fills them is classify.h; what to do next is failover.h.
+//
+// Example:
+//   keyrotator::Verdict verdict = keyrotator::Classify(response);
+//   if (verdict.kind == keyrotator::VerdictKind::kRateLimited) {
+//     fmt::print("{}, again in {} ms\n", verdict.kind,
+//                verdict.retry_after.value_or(1s).count());
+//   }
+
+#ifndef KEYROTATOR_OPENAI_VERDICT_H_
+#define KEYROTATOR_OPENAI_VERDICT_H_
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace keyrotator {
+
+enum class VerdictKind {
+  kOk,              // served
+  kKeyInvalid,      // this key will not work again until a person acts
+  kQuotaExhausted,  // nothing left to pay with: the whole key, for long
+  kRateLimited,     // too fast, for this key and model
+  kPermission,      // the key is good, but not for this; another may be
+  kOverloaded,      // the provider has no capacity, whichever key asks
+  kTransient,       // failed in passing; the same request may succeed
+  kCallerError,     // the request itself: it fails with every key
+};
+
+// The kind in lower case: "rate_limited".
+constexpr std::string_view ToString(VerdictKind kind) {
+  switch (kind) {
+    case VerdictKind::kOk:
+      return "ok";
+    case VerdictKind::kKeyInvalid:
+      return "key_invalid";
+    case VerdictKind::kQuotaExhausted:
+      return "quota_exhausted";
+    case VerdictKind::kRateLimited:
+      return "rate_limited";
+    case VerdictKind::kPermission:
+      return "permission";
+    case VerdictKind::kOverloaded:
+      return "overloaded";
+    case VerdictKind::kTransient:
+      return "transient";
+    case VerdictKind::kCallerError:
+      return "caller_error";
+  }
+  return "unknown";
+}
+
+struct Verdict {
+  VerdictKind kind = VerdictKind::kOk;
+  // How long the provider asks to wait: at least 1 ms, at most 31 days. Only
+  // with kRateLimited, kOverloaded and kTransient.
+  std::optional<std::chrono::milliseconds> retry_after;
+  // The header x-should-retry, if it says "true" or "false".
+  std::optional<bool> should_retry;
+  // error.code if it is text, else error.type, else the number as text.
+  std::string code;
+  // The provider's words, shortened. They may quote the request and even the
+  // key: redact them before they are shown or logged.
+  std::string message;
+};
+
+}  // namespace keyrotator
+
+template <>
+struct fmt::formatter<keyrotator::VerdictKind>
+    : fmt::formatter<std::string_view> {
+  template <class Context>
+  auto format(keyrotator::VerdictKind kind, Context& context) const {
+    return fmt::formatter<std::string_view>::format(keyrotator::ToString(kind),
+                                                    context);
+  }
+};
+
+#endif  // KEYROTATOR_OPENAI_VERDICT_H_

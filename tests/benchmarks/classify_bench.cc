@@ -1,0 +1,166 @@
+// File: classify_bench.cc
+//
+// What a verdict costs in time and in memory (the counter peak_bytes: the most
+// that was allocated at once beyond the response itself).
+//
+// Aims: 64 MiB of an error and 100,000-deep nesting under 50 ms and 4 MiB; a
+// success of 1 MB under 1 ms.
+
+#include <benchmark/benchmark.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "keyrotator/openai/classify.h"
+
+namespace {
+
+std::atomic<std::size_t> held = 0;
+std::atomic<std::size_t> peak = 0;
+
+// The size of a block stands before it.
+constexpr std::size_t kHeader = alignof(std::max_align_t);
+
+void* Take(std::size_t size) {
+  void* block = std::malloc(size + kHeader);
+  if (block == nullptr) throw std::bad_alloc();
+  *static_cast<std::size_t*>(block) = size;
+  const std::size_t now = held.fetch_add(size) + size;
+  if (now > peak.load()) peak.store(now);
+  return static_cast<char*>(block) + kHeader;
+}
+
+void Give(void* pointer) noexcept {
+  if (pointer == nullptr) return;
+  void* block = static_cast<char*>(pointer) - kHeader;
+  held.fetch_sub(*static_cast<std::size_t*>(block));
+  std::free(block);
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return Take(size); }
+void* operator new[](std::size_t size) { return Take(size); }
+void operator delete(void* pointer) noexcept { Give(pointer); }
+void operator delete[](void* pointer) noexcept { Give(pointer); }
+void operator delete(void* pointer, std::size_t) noexcept { Give(pointer); }
+void operator delete[](void* pointer, std::size_t) noexcept { Give(pointer); }
+
+namespace {
+
+using keyrotator::Classify;
+using keyrotator::ClassifyEvent;
+using keyrotator::HttpResponse;
+
+constexpr std::chrono::system_clock::time_point kNow{
+    std::chrono::seconds(1768478400)};
+
+void Run(benchmark::State& state, int status, std::string body) {
+  HttpResponse response;
+  response.status = status;
+  response.headers.Add("Content-Type", "application/json");
+  response.headers.Add("x-ratelimit-remaining-tokens", "63");
+  response.body = std::move(body);
+  const std::size_t before = held;
+  peak = before;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(Classify(response, kNow));
+  }
+  state.counters["peak_bytes"] = static_cast<double>(peak - before);
+}
+
+std::string Repeat(std::string_view part, std::size_t bytes) {
+  std::string text;
+  while (text.size() < bytes) text += part;
+  return text;
+}
+
+const char kRateLimit[] =
+    R"({"error":{"message":"Rate limit reached for gpt-4o in organization )"
+    R"(org-EXAMPLE on tokens per min (TPM): Limit 30000, Used 29937, )"
+    R"(Requested 385. Please try again in 644ms. Visit )"
+    R"(https://platform.openai.com/account/rate-limits to learn more.",)"
+    R"("type":"tokens","param":null,"code":"rate_limit_exceeded"}})";
+
+void TypicalRateLimit(benchmark::State& state) { Run(state, 429, kRateLimit); }
+BENCHMARK(TypicalRateLimit);
+
+void TypicalSuccess(benchmark::State& state) {
+  Run(state, 200,
+      R"({"id":"chatcmpl-1","choices":[{"index":0,"message":{"role":)"
+      R"("assistant","content":"Hello!"},"finish_reason":"stop"}]})");
+}
+BENCHMARK(TypicalSuccess);
+
+void SuccessOf1MB(benchmark::State& state) {
+  Run(state, 200,
+      R"({"choices":[{"message":{"content":")" +
+          Repeat(R"(He said: \"error\": no. )", 1'000'000) + R"("}}]})");
+}
+BENCHMARK(SuccessOf1MB);
+
+void EmbeddingsOf1MB(benchmark::State& state) {
+  Run(state, 200,
+      R"({"data":[{"embedding":[)" + Repeat("-0.0123456,", 1'000'000) +
+          "0]}]}");
+}
+BENCHMARK(EmbeddingsOf1MB);
+
+void ErrorOf64MiB(benchmark::State& state) {
+  Run(state, 429,
+      R"({"error":{"message":")" + std::string(64 << 20, 'x') + R"("}})");
+}
+BENCHMARK(ErrorOf64MiB)->Unit(benchmark::kMillisecond);
+
+void BlanksOf64MiB(benchmark::State& state) {
+  Run(state, 429, std::string(64 << 20, ' '));
+}
+BENCHMARK(BlanksOf64MiB)->Unit(benchmark::kMillisecond);
+
+void ErrorOf256KiB(benchmark::State& state) {
+  Run(state, 429,
+      R"({"error":{"message":")" + std::string(262'000, 'x') + R"("}})");
+}
+BENCHMARK(ErrorOf256KiB)->Unit(benchmark::kMillisecond);
+
+void SuccessfulErrorOf64MiB(benchmark::State& state) {
+  Run(state, 200,
+      R"({"error":{"message":")" + std::string(64 << 20, 'x') + R"("}})");
+}
+BENCHMARK(SuccessfulErrorOf64MiB)->Unit(benchmark::kMillisecond);
+
+void SuccessOf64MiB(benchmark::State& state) {
+  Run(state, 200, R"({"b64":")" + std::string(64 << 20, 'x') + R"("})");
+}
+BENCHMARK(SuccessOf64MiB)->Unit(benchmark::kMillisecond);
+
+void Nesting100000Deep(benchmark::State& state) {
+  Run(state, 429, R"({"error":)" + Repeat("[", 100'000));
+}
+BENCHMARK(Nesting100000Deep)->Unit(benchmark::kMicrosecond);
+
+void ClosedNesting100000DeepIn200(benchmark::State& state) {
+  Run(state, 200,
+      R"({"error":)" + std::string(100'000, '[') + std::string(100'000, ']') +
+          "}");
+}
+BENCHMARK(ClosedNesting100000DeepIn200)->Unit(benchmark::kMicrosecond);
+
+void TypicalEvent(benchmark::State& state) {
+  const std::string data =
+      R"({"id":"chatcmpl-1","object":"chat.completion.chunk","choices":)"
+      R"([{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]})";
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(ClassifyEvent("", data, kNow));
+  }
+}
+BENCHMARK(TypicalEvent);
+
+}  // namespace
+
+BENCHMARK_MAIN();

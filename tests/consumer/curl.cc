@@ -1,0 +1,24 @@
+// Sends to a port where nobody listens and is told so.
+
+#include "keyrotator/transport/curl.h"
+
+#include <cstdio>
+#include <stop_token>
+#include <string_view>
+#include <utility>
+
+class Sink final : public keyrotator::ResponseSink {
+ public:
+  void OnHead(int, keyrotator::Headers) override {}
+  bool OnBody(std::string_view) override { return true; }
+};
+
+int main() {
+  keyrotator::CurlTransport transport;
+  Sink sink;
+  const auto error = transport.Send(
+      {.method = "GET", .url = "http://127.0.0.1:1/"}, sink, std::stop_token());
+  if (!error || error->kind != keyrotator::TransportError::Kind::kConnect)
+    return 1;
+  std::puts("curl: ok");
+}
