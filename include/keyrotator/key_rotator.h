@@ -198,7 +198,11 @@ class KeyRotator {
   // there are and cool, but for hint.exclude and a hint.cost that does not fit
   // (linear), and what came due since the last call (logarithmic each). It
   // allocates nothing in steady state and never waits.
-  std::optional<Lease> Pick(const PickHint& hint = {}) {
+  std::optional<Lease> Pick() {
+    static constexpr PickHint kAny;
+    return Pick(kAny);
+  }
+  std::optional<Lease> Pick(const PickHint& hint) {
     Core& core = *core_;
     std::optional<Lease> lease(std::in_place, internal::Grant{});
     internal::Nanos now = core.NowIfNeeded();

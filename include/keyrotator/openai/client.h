@@ -359,9 +359,9 @@ class OpenAIClient {
   // Why the call cannot be made, or nothing. Fills in the scope.
   std::string Check(const Call& what, std::string& scope) const {
     const auto url = internal::ParseUrl(base_url_);
-    if (!url) {
+    if (!url || base_url_.find('#') != base_url_.npos) {
       return "The base URL cannot be used; it must look like "
-             "https://api.openai.com/v1, without a user name.";
+             "https://api.openai.com/v1, without a user name or fragment.";
     }
     if (!url->tls && !options_.allow_http && !internal::IsLoopback(url->host)) {
       return fmt::format(

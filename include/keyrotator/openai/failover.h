@@ -5,13 +5,13 @@
 // told what came back, marks the key, and says what is next. It never waits,
 // sleeps or does I/O, so a blocking loop and an event loop drive it alike.
 //
-// Example: a blocking loop.
+// Example: a blocking loop. MySend returns a keyrotator::HttpResponse.
 //   keyrotator::Failover failover(rotator, keyrotator::OpenAIClassifier{},
-//   {.scope = "gpt-4o"}); for (auto step = failover.Next(); step.what !=
-//   keyrotator::Do::kDone; step = failover.Next()) {
+//                                 {.scope = "gpt-4o"});
+//   auto step = failover.Next();
+//   for (; step.what != keyrotator::Do::kDone; step = failover.Next()) {
 //     if (step.what == keyrotator::Do::kSend) {
-//       failover.Report(MySend(failover.key().Reveal()));  // an HttpResponse
-//       or a TransportError
+//       failover.Report(MySend(failover.key().Reveal()));
 //     } else if (step.for_key) {
 //       failover.Offer(rotator.PickUntil(step.until, failover.hint()));
 //     } else {
@@ -31,7 +31,6 @@
 #include <concepts>
 #include <cstddef>
 #include <functional>
-#include <limits>
 #include <optional>
 #include <random>
 #include <string>
@@ -103,7 +102,7 @@ enum class Outcome {
   kOk,           // served
   kCallerError,  // the request itself is at fault
   kDenied,  // each key that could be asked answered that it has no permission
-  kUnavailable,  // overloaded or failing, and no retry left or allowed
+  kUnavailable,  // failing, and no retry left, allowed or in time
   kNoKeys,       // the pool is empty
   kAllFailed,    // every key has failed
   kAllCooling,   // the next key returns at retry_at(), which is too late
@@ -147,6 +146,7 @@ constexpr std::string_view ToString(Outcome outcome) {
 struct Attempt {
   std::string key;  // its name
   int status = 0;   // 0: no answer
+  // kTransient also for one that was stopped before its answer was there.
   VerdictKind verdict = VerdictKind::kOk;
   std::string code;                // the provider's, or empty
   std::chrono::nanoseconds at{0};  // since the request began
@@ -198,8 +198,10 @@ class Failover {
     if (state_ == State::kInFlight)
       return {.what = Do::kInFlight, .until = At(deadline_)};
     const internal::Nanos now = Now();
-    if (attempts_ > 0 && now >= deadline_) {
+    // The first send needs no time left, unless it had to wait.
+    if (now >= deadline_ && (attempts_ > 0 || lease_)) {
       lease_.reset();
+      retry_at_ = NextKey(now);
       Finish(Outcome::kDeadline);
       return {.what = Do::kDone};
     }
@@ -223,11 +225,7 @@ class Failover {
     for (const Use& use : uses_) {
       if (use.not_before > now) excluded_.push_back(use.key);
     }
-    return {.scope = request_.scope,
-            .affinity = request_.affinity,
-            .exclude = excluded_,
-            .prefer = prefer_,
-            .cost = request_.cost};
+    return HintWithout(excluded_);
   }
 
   // What PickUntil gave after a step that was for a key. None before the step's
@@ -244,6 +242,8 @@ class Failover {
   // The caller gives up. Reports that come later change nothing.
   void Stop() {
     if (state_ == State::kDone) return;
+    if (state_ == State::kInFlight)
+      AddToTrail(VerdictKind::kTransient, incoming_.status, {});
     lease_.reset();
     Finish(Outcome::kStopped);
   }
@@ -254,19 +254,9 @@ class Failover {
 
   void OnHead(int status, Headers headers) {
     if (state_ != State::kInFlight) return;
-    response_ = {.status = status, .headers = std::move(headers), .body = {}};
-    reading_ = request_.stream && status >= 200 && status < 300
-                   ? Reading::kUndecided
-                   : Reading::kBody;
-    if (reading_ == Reading::kUndecided) {
-      const std::string type =
-          internal::Lower(response_.headers.Find("content-type").value_or(""));
-      if (type.starts_with("text/event-stream")) reading_ = Reading::kEvents;
-      // Judged as a body: an error that came in place of a stream.
-      if (type.find("json") != std::string::npos ||
-          type.starts_with("text/html"))
-        reading_ = Reading::kBody;
-    }
+    incoming_ = {.status = status, .headers = std::move(headers), .body = {}};
+    reading_ = request_.stream && IsSuccess(status) ? Reading::kUndecided
+                                                    : Reading::kBody;
   }
 
   // False: end the transfer; then call OnEnd.
@@ -274,22 +264,20 @@ class Failover {
   [[nodiscard]] bool OnBody(std::string_view bytes, Sink&& sink) {
     if (state_ != State::kInFlight) return false;
     if (reading_ == Reading::kUndecided) {
-      response_.body.append(bytes);
-      const std::string_view text = internal::Trim(response_.body);
+      // Its first byte tells a stream from JSON or HTML that came in its place;
+      // the Content-Type may be wrong or missing.
+      const std::string_view text = internal::SkipBlanks(bytes);
       if (text.empty()) return true;
       reading_ = text[0] == '{' || text[0] == '[' || text[0] == '<'
                      ? Reading::kBody
                      : Reading::kEvents;
-      if (reading_ == Reading::kBody) return true;
-      const std::string first = std::exchange(response_.body, {});
-      return Feed(first, sink);
     }
     if (reading_ == Reading::kEvents) return Feed(bytes, sink);
     // No error needs more than that to be understood.
-    const bool success = response_.status >= 200 && response_.status < 300;
     const std::size_t room =
-        kMaxErrorBody - std::min(kMaxErrorBody, response_.body.size());
-    response_.body.append(success ? bytes : bytes.substr(0, room));
+        kMaxErrorBody - std::min(kMaxErrorBody, incoming_.body.size());
+    incoming_.body.append(
+        IsSuccess(incoming_.status) ? bytes : bytes.substr(0, room));
     return true;
   }
 
@@ -297,23 +285,22 @@ class Failover {
   // should be waited for briefly: the connection can be used again then.
   bool complete() const { return done_; }
 
+  // The transfer is over, with `error` if it did not end well.
+
   template <class Sink>
   void OnEnd(Sink&& sink, const TransportError* error = nullptr) {
     if (state_ != State::kInFlight) return;
-    if (reading_ == Reading::kEvents) {
-      parser_.Finish(
-          [&](const SseEvent& event) { return OnEvent(event, sink); });
-      if (const auto rest = parser_.Unfinished();
-          rest && !stream_error_ && !complete_) {
-        stream_error_ = EventError(*rest);
-      }
-      return EndStream(error);
+    if (reading_ == Reading::kBody) {
+      // A refusal whose body was cut is a refusal all the same.
+      const bool refused =
+          incoming_.status != 0 && !IsSuccess(incoming_.status);
+      if (error != nullptr && !refused) return Report(*error);
+      return Judge();
     }
-    const bool success = response_.status >= 200 && response_.status < 300;
-    if (error != nullptr && (response_.status == 0 || success))
-      return Report(*error);
-    // A refusal whose body was cut is a refusal all the same.
-    Judge();
+    parser_.Finish([&](const SseEvent& event) { return OnEvent(event, sink); });
+    if (const auto rest = parser_.Unfinished(); rest && !IsDecided())
+      stream_error_ = EventError(*rest);
+    EndStream(error);
   }
   void OnEnd(const TransportError* error = nullptr) {
     OnEnd([](const SseEvent&) {}, error);
@@ -323,7 +310,7 @@ class Failover {
 
   void Report(HttpResponse response) {
     if (state_ != State::kInFlight) return;
-    response_ = std::move(response);
+    incoming_ = std::move(response);
     Judge();
   }
 
@@ -335,7 +322,7 @@ class Failover {
                     .should_retry = {},
                     .code = {},
                     .message = error.message};
-    response_ = {};
+    incoming_ = {};
     if (error.kind == TransportError::Kind::kBadUrl)
       verdict.kind = VerdictKind::kCallerError;
     Act(std::move(verdict), error.maybe_sent);
@@ -344,10 +331,12 @@ class Failover {
   // --- How it went. ---
 
   Outcome outcome() const { return outcome_; }
-  // The last answer; status 0 if there was none. The text of one that is an
-  // error has no secret of the pool in it.
+  // The last answer that came, also if the send after it got none; status 0 if
+  // there was none at all. The text of one that is an error has no secret of
+  // the pool in it.
   const HttpResponse& response() const { return response_; }
   HttpResponse TakeResponse() { return std::move(response_); }
+  // What the last send came to. Its text has no secret of the pool in it.
   const Verdict& verdict() const { return verdict_; }
   const std::vector<Attempt>& trail() const { return trail_; }
   // For people: what went wrong and what to do about it; empty after kOk.
@@ -380,47 +369,76 @@ class Failover {
                                : std::chrono::system_clock::now();
   }
 
+  static bool IsSuccess(int status) { return status >= 200 && status < 300; }
+
   Step Send(internal::Nanos now) {
     state_ = State::kInFlight;
     ++attempts_;
     if (std::exchange(retrying_, false)) ++retries_;
     prefer_.reset();
     sent_at_ = now;
-    response_ = {};
+    incoming_ = {};
     reading_ = Reading::kBody;
+    parser_ = SseParser();
     return {.what = Do::kSend, .until = At(deadline_)};
+  }
+
+  PickHint HintWithout(const std::vector<KeyId>& excluded) const {
+    return {.scope = request_.scope,
+            .affinity = request_.affinity,
+            .exclude = excluded,
+            .prefer = prefer_,
+            .cost = request_.cost};
+  }
+
+  static internal::Nanos ReturnOf(const typename Rotator::Outlook& outlook) {
+    return outlook.next ? internal::ToNanos(outlook.next->time_since_epoch())
+                        : internal::kNever;
+  }
+
+  // When the pool has a key again, if that is to come and known.
+  internal::Nanos NextKey(internal::Nanos now) const {
+    const internal::Nanos next =
+        ReturnOf(rotator_.Availability(HintWithout({})));
+    return next > now ? next : internal::kNever;
   }
 
   // No key is usable: is one worth waiting for?
   Step WaitForKey(internal::Nanos now) {
     const auto outlook = rotator_.Availability(hint());
-    internal::Nanos next =
-        outlook.next ? internal::ToNanos(outlook.next->time_since_epoch())
-                     : internal::kNever;
-    internal::Nanos spaced =
-        internal::kNever;  // when a key may be used by this request again
+    // Some may be held up by others who wait in turn, or by the policy.
+    const bool in_use = outlook.busy > 0 || outlook.available > 0;
+    const internal::Nanos next = ReturnOf(outlook);
+    // When those that have been used too often may be looked at again.
+    internal::Nanos rested = internal::kNever;
     for (const Use& use : uses_) {
       if (use.not_before > now && !IsRefused(use.key))
-        spaced = std::min(spaced, use.not_before);
+        rested = std::min(rested, use.not_before);
     }
-    const bool hope = outlook.busy > 0 || std::min(next, spaced) < deadline_;
-    if (hope && now < deadline_) {
-      wait_until_ = std::min(deadline_, spaced);
-      next = outlook.busy > 0 || outlook.available > 0
-                 ? std::min(next, internal::SaturatingAdd(now, kLook))
-                 : next;
+    if (rested != internal::kNever) {
+      const auto all = rotator_.Availability(HintWithout(refused_));
+      if (all.busy == 0) rested = std::max(rested, ReturnOf(all));
+    }
+    if (now < deadline_ && (in_use || std::min(next, rested) < deadline_)) {
+      wait_until_ = std::min(deadline_, rested);
+      const internal::Nanos look =
+          in_use ? internal::SaturatingAdd(now, kLook) : internal::kNever;
       return {.what = Do::kWait,
               .until = At(wait_until_),
               .for_key = true,
-              .next_key = At(std::min(wait_until_, std::max(next, now)))};
+              .next_key = At(std::min({wait_until_, look,
+                                       next > now ? next : look}))};
     }
-    retry_at_ = std::min(next, spaced);
+    retry_at_ = std::min(next, rested);
     if (rotator_.Size() == 0) {
       Finish(Outcome::kNoKeys);
-    } else if (outlook.busy > 0) {
+    } else if (in_use) {
       Finish(Outcome::kBusy);
     } else if (retry_at_ != internal::kNever) {
       Finish(Outcome::kAllCooling);
+    } else if (forbidden_) {
+      retry_at_ = NextKey(now);
+      Finish(Outcome::kUnavailable);
     } else {
       Finish(refused_.empty() ? Outcome::kAllFailed : Outcome::kDenied);
     }
@@ -441,26 +459,34 @@ class Failover {
     return going || done_;
   }
 
+  // Whether no event can change how the answer ended.
+  bool IsDecided() const { return whole_ || stream_error_.has_value(); }
+
   // False: read no further.
   template <class Sink>
   bool OnEvent(const SseEvent& event, Sink& sink) {
     if (event.data == "[DONE]") {
-      done_ = complete_ = true;
+      done_ = whole_ = true;
       return false;
     }
-    if (!complete_) {
-      stream_error_ = EventError(event);
-      if (stream_error_) return false;
+    if (std::optional<Verdict> error = EventError(event)) {
+      if (whole_) return true;
+      stream_error_ = std::move(error);
+      incoming_.body = event.data;
+      return false;
     }
-    if (!std::exchange(delivered_, true)) rotator_.MarkSucceeded(*lease_);
-    complete_ = complete_ || Completes(event);
+    if (!std::exchange(delivered_, true)) {
+      rotator_.MarkSucceeded(*lease_);
+      ReportLimits();
+    }
+    whole_ = whole_ || Completes(event);
     if constexpr (std::is_void_v<decltype(sink(event))>) {
       sink(event);
-    } else if (!sink(event)) {
-      sink_stopped_ = true;
-      return false;
+      return true;
+    } else {
+      sink_stopped_ = !sink(event);
+      return !sink_stopped_;
     }
-    return true;
   }
 
   std::optional<Verdict> EventError(const SseEvent& event) {
@@ -486,59 +512,61 @@ class Failover {
   }
 
   void EndStream(const TransportError* error) {
+    const auto cut = [&](const char* how) {
+      return Verdict{.kind = VerdictKind::kTransient,
+                     .retry_after = {},
+                     .should_retry = {},
+                     .code = {},
+                     .message = error != nullptr ? error->message
+                                : parser_.error().empty()
+                                    ? std::string(how)
+                                    : std::string(parser_.error())};
+    };
     if (!delivered_) {
-      if (complete_) return Act({}, false);  // "[DONE]" and nothing before it
+      if (whole_) return Act({}, false);  // "[DONE]" and nothing before it
       if (stream_error_) return Act(*std::exchange(stream_error_, {}), true);
       if (error != nullptr) return Report(*error);
-      return Act({.kind = VerdictKind::kTransient,
-                  .retry_after = {},
-                  .should_retry = {},
-                  .code = {},
-                  .message = parser_.error().empty()
-                                 ? "the stream ended without an event"
-                                 : std::string(parser_.error())},
-                 true);
+      return Act(cut("the stream ended without an event"), true);
     }
     // Something was delivered, so nothing is sent again.
-    ReportLimits();
-    Verdict verdict = stream_error_.value_or(Verdict{});
     const bool stopped =
         sink_stopped_ ||
         (error != nullptr && error->kind == TransportError::Kind::kStopped);
-    if (!complete_ && !stopped && !stream_error_) {
-      verdict.kind = VerdictKind::kTransient;
-      verdict.message = error != nullptr ? error->message
-                        : parser_.error().empty()
-                            ? "the stream ended before the answer was complete"
-                            : std::string(parser_.error());
+    if (stream_error_) {
+      Record(*std::move(stream_error_));
+      Mark();
+    } else if (whole_ || stopped) {
+      Record({});
+    } else {
+      Record(cut("the stream ended before the answer was complete"));
     }
-    Record(std::move(verdict));
-    if (stream_error_) Mark();
+    const bool good = verdict_.kind == VerdictKind::kOk;
     lease_.reset();
-    Finish(complete_ ? Outcome::kOk
-           : stopped ? Outcome::kStopped
-                     : Outcome::kCut);
+    Finish(whole_              ? Outcome::kOk
+           : stopped && good ? Outcome::kStopped
+                               : Outcome::kCut);
   }
 
   // --- Verdicts ---
 
   void Judge() {
-    const int status = response_.status;
+    const int status = incoming_.status;
     const bool safe = status == 401 || status == 402 || status == 403 ||
                       status == 429 || status == 503 || status == 529;
-    Act(classifier_(response_, WallNow()), !safe);
+    Act(classifier_(incoming_, WallNow()), !safe);
   }
 
   // `ambiguous`: the server may have acted on the request.
   void Act(Verdict verdict, bool ambiguous) {
     const internal::Nanos now = Now();
+    const KeyId key = lease_->id();
+    const bool has_answer = incoming_.status != 0;
     Record(std::move(verdict));
     Mark();
-    ReportLimits();
-    const KeyId key = lease_->id();
+    if (has_answer) ReportLimits();
     CountUse(key, now);
-    lease_.reset();  // not held while this request waits: a cap would starve
-                     // others
+    // Not held while this request waits: a cap would starve others.
+    lease_.reset();
     state_ = State::kIdle;
     switch (verdict_.kind) {
       case VerdictKind::kOk:
@@ -551,8 +579,10 @@ class Failover {
       case VerdictKind::kKeyInvalid:
       case VerdictKind::kQuotaExhausted:
       case VerdictKind::kRateLimited:
-        if (verdict_.should_retry == false && !IsRefused(key))
+        if (verdict_.should_retry == false) {
+          forbidden_ = true;
           refused_.push_back(key);
+        }
         return;
       case VerdictKind::kOverloaded:
       case VerdictKind::kTransient:
@@ -601,27 +631,32 @@ class Failover {
   }
 
   void ReportLimits() {
-    if (response_.headers.empty()) return;
-    const RateLimits limits = ParseRateLimits(response_.headers, WallNow());
+    if (incoming_.headers.empty()) return;
+    const RateLimits limits = ParseRateLimits(incoming_.headers, WallNow());
     if (limits.requests.limit || limits.tokens.limit)
       rotator_.ReportLimits(*lease_, limits);
   }
 
+  // Keeps what came of the send. What is no success may quote the key.
   void Record(Verdict verdict) {
+    AddToTrail(verdict.kind, incoming_.status, rotator_.Redact(verdict.code));
     verdict_ = std::move(verdict);
-    if (verdict_.kind != VerdictKind::kOk) {
-      verdict_.message = rotator_.Redact(verdict_.message);
-      verdict_.code = rotator_.Redact(verdict_.code);
-      response_.body = rotator_.Redact(response_.body);
-      Headers headers;
-      for (const Headers::Field& field : response_.headers)
-        headers.Add(field.name, rotator_.Redact(field.value));
-      response_.headers = std::move(headers);
-    }
+    if (incoming_.status != 0) response_ = std::move(incoming_);
+    if (verdict_.kind == VerdictKind::kOk) return;
+    verdict_.message = rotator_.Redact(verdict_.message);
+    verdict_.code = trail_.back().code;
+    response_.body = rotator_.Redact(response_.body);
+    Headers headers;
+    for (const Headers::Field& field : response_.headers)
+      headers.Add(field.name, rotator_.Redact(field.value));
+    response_.headers = std::move(headers);
+  }
+
+  void AddToTrail(VerdictKind verdict, int status, std::string code) {
     trail_.push_back({.key = std::string(lease_->name()),
-                      .status = response_.status,
-                      .verdict = verdict_.kind,
-                      .code = verdict_.code,
+                      .status = status,
+                      .verdict = verdict,
+                      .code = std::move(code),
                       .at = std::chrono::nanoseconds(sent_at_ - start_),
                       .took = std::chrono::nanoseconds(Now() - sent_at_)});
   }
