@@ -68,7 +68,7 @@ void Run(benchmark::State& state, int status, std::string body) {
   response.body = std::move(body);
   const std::size_t before = held;
   peak = before;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     benchmark::DoNotOptimize(Classify(response, kNow));
   }
   state.counters["peak_bytes"] = static_cast<double>(peak - before);
@@ -155,7 +155,7 @@ void TypicalEvent(benchmark::State& state) {
   const std::string data =
       R"({"id":"chatcmpl-1","object":"chat.completion.chunk","choices":)"
       R"([{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]})";
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     benchmark::DoNotOptimize(ClassifyEvent("", data, kNow));
   }
 }

@@ -57,7 +57,7 @@ void Report(benchmark::State& state, std::string_view bytes) {
 
 void MemchrWhole(benchmark::State& state) {
   const std::string bytes = MakeStream(static_cast<int>(state.range(0)));
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     const void* found = std::memchr(bytes.data(), 0, bytes.size());
     benchmark::DoNotOptimize(found);
     benchmark::ClobberMemory();
@@ -67,7 +67,7 @@ void MemchrWhole(benchmark::State& state) {
 
 void MemchrLines(benchmark::State& state) {
   const std::string bytes = MakeStream(static_cast<int>(state.range(0)));
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     std::size_t lines = 0;
     for (std::size_t at = 0; (at = bytes.find('\n', at)) != bytes.npos; ++at) {
       ++lines;
@@ -96,7 +96,7 @@ void Parse(benchmark::State& state) {
   feed();  // buffers grow once
   const std::uint64_t events_before = parser.events();
   const std::uint64_t allocations_before = allocations;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     feed();
     benchmark::DoNotOptimize(sum);
   }

@@ -59,11 +59,11 @@ namespace internal {
 
 // Above any error that was seen (the largest had 64 KiB), and small enough to
 // read at once.
-inline constexpr std::size_t kMaxErrorBody = 256 * 1024;
+inline constexpr std::size_t kMaxErrorBody = std::size_t{256} << 10;
 // Error bodies nest six deep; what goes beyond this is an attack.
 inline constexpr std::size_t kMaxJsonDepth = 64;
 // What a person reads of a message, in bytes.
-inline constexpr std::size_t kMaxMessage = 2 * 1024;
+inline constexpr std::size_t kMaxMessage = 2048;
 inline constexpr std::size_t kMaxCode = 256;
 
 // --- Reading a body ---
@@ -245,9 +245,12 @@ class ErrorReader {
         KeepField(error_->fields, std::move(text), number);
         break;
       case At::kDetail:
-        if (key_ == "@type") detail_type_ = std::move(text);
-        if (key_ == "reason") detail_reason_ = std::move(text);
-        if (key_ == "retryDelay") detail_delay_ = std::move(text);
+        if (key_ == "@type")
+          detail_type_ = std::move(text);
+        else if (key_ == "reason")
+          detail_reason_ = std::move(text);
+        else if (key_ == "retryDelay")
+          detail_delay_ = std::move(text);
         break;
       case At::kMetadata:
         if (key_ == "raw") error_->fields.raw = std::move(text);
@@ -916,22 +919,22 @@ class ChoiceReader : public nlohmann::json_sax<nlohmann::json> {
   bool number_float(number_float_t, const string_t&) override { return true; }
   bool string(string_t& value) override {
     if (depth_ == 1 && keys_[1] == "type") type_ = value;
-    if (InChoice() && keys_[3] == "finish_reason")
+    if (InChoice() && keys_[3] == "finish_reason" && !value.empty())
       choices_.back().finished = true;
     return true;
   }
   bool binary(binary_t&) override { return true; }
   bool start_object(std::size_t) override {
-    ++depth_;
+    const bool entered = Enter();
     if (InChoice()) choices_.emplace_back();
-    return depth_ <= kMaxDepth;
+    return entered;
   }
   bool key(string_t& name) override {
     if (depth_ < keys_.size()) keys_[depth_] = name;
     return true;
   }
   bool end_object() override { return Leave(); }
-  bool start_array(std::size_t) override { return ++depth_ <= kMaxDepth; }
+  bool start_array(std::size_t) override { return Enter(); }
   bool end_array() override { return Leave(); }
   bool parse_error(std::size_t, const std::string&,
                    const nlohmann::json::exception&) override {
@@ -940,6 +943,13 @@ class ChoiceReader : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   static constexpr std::size_t kMaxDepth = 64;
+
+  bool Enter() {
+    ++depth_;
+    // A key from a sibling is none of this value's.
+    if (depth_ < keys_.size()) keys_[depth_].clear();
+    return depth_ <= kMaxDepth;
+  }
 
   // {"choices": [{...}]}: the object in an array in an object.
   bool InChoice() const { return depth_ == 3 && keys_[1] == "choices"; }

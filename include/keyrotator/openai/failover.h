@@ -276,8 +276,8 @@ class Failover {
     // No error needs more than that to be understood.
     const std::size_t room =
         kMaxErrorBody - std::min(kMaxErrorBody, incoming_.body.size());
-    incoming_.body.append(
-        IsSuccess(incoming_.status) ? bytes : bytes.substr(0, room));
+    incoming_.body.append(IsSuccess(incoming_.status) ? bytes
+                                                      : bytes.substr(0, room));
     return true;
   }
 
@@ -298,8 +298,9 @@ class Failover {
       return Judge();
     }
     parser_.Finish([&](const SseEvent& event) { return OnEvent(event, sink); });
-    if (const auto rest = parser_.Unfinished(); rest && !IsDecided())
-      stream_error_ = EventError(*rest);
+    // Servers often close right after an error.
+    if (const auto rest = parser_.Unfinished(); rest && !stream_error_)
+      (void)TakeError(*rest);
     EndStream(error);
   }
   void OnEnd(const TransportError* error = nullptr) {
@@ -426,15 +427,15 @@ class Failover {
       return {.what = Do::kWait,
               .until = At(wait_until_),
               .for_key = true,
-              .next_key = At(std::min({wait_until_, look,
-                                       next > now ? next : look}))};
+              .next_key =
+                  At(std::min({wait_until_, look, next > now ? next : look}))};
     }
-    retry_at_ = std::min(next, rested);
     if (rotator_.Size() == 0) {
       Finish(Outcome::kNoKeys);
     } else if (in_use) {
       Finish(Outcome::kBusy);
-    } else if (retry_at_ != internal::kNever) {
+    } else if (std::min(next, rested) != internal::kNever) {
+      retry_at_ = std::min(next, rested);
       Finish(Outcome::kAllCooling);
     } else if (forbidden_) {
       retry_at_ = NextKey(now);
@@ -459,9 +460,6 @@ class Failover {
     return going || done_;
   }
 
-  // Whether no event can change how the answer ended.
-  bool IsDecided() const { return whole_ || stream_error_.has_value(); }
-
   // False: read no further.
   template <class Sink>
   bool OnEvent(const SseEvent& event, Sink& sink) {
@@ -469,12 +467,7 @@ class Failover {
       done_ = whole_ = true;
       return false;
     }
-    if (std::optional<Verdict> error = EventError(event)) {
-      if (whole_) return true;
-      stream_error_ = std::move(error);
-      incoming_.body = event.data;
-      return false;
-    }
+    if (TakeError(event)) return whole_;
     if (!std::exchange(delivered_, true)) {
       rotator_.MarkSucceeded(*lease_);
       ReportLimits();
@@ -487,6 +480,18 @@ class Failover {
       sink_stopped_ = !sink(event);
       return !sink_stopped_;
     }
+  }
+
+  // Whether the event is an error. One that comes when the answer is whole is
+  // of no account.
+  bool TakeError(const SseEvent& event) {
+    std::optional<Verdict> error = EventError(event);
+    if (!error) return false;
+    if (!whole_) {
+      stream_error_ = std::move(error);
+      incoming_.body = event.data;
+    }
+    return true;
   }
 
   std::optional<Verdict> EventError(const SseEvent& event) {
@@ -532,19 +537,16 @@ class Failover {
     const bool stopped =
         sink_stopped_ ||
         (error != nullptr && error->kind == TransportError::Kind::kStopped);
+    const bool broken = stream_error_ || !(whole_ || stopped);
     if (stream_error_) {
+      Mark(*stream_error_);
       Record(*std::move(stream_error_));
-      Mark();
-    } else if (whole_ || stopped) {
-      Record({});
     } else {
-      Record(cut("the stream ended before the answer was complete"));
+      Record(broken ? cut("the stream ended before the answer was complete")
+                    : Verdict{});
     }
-    const bool good = verdict_.kind == VerdictKind::kOk;
     lease_.reset();
-    Finish(whole_              ? Outcome::kOk
-           : stopped && good ? Outcome::kStopped
-                               : Outcome::kCut);
+    Finish(broken ? Outcome::kCut : whole_ ? Outcome::kOk : Outcome::kStopped);
   }
 
   // --- Verdicts ---
@@ -560,10 +562,9 @@ class Failover {
   void Act(Verdict verdict, bool ambiguous) {
     const internal::Nanos now = Now();
     const KeyId key = lease_->id();
-    const bool has_answer = incoming_.status != 0;
+    Mark(verdict);
+    ReportLimits();
     Record(std::move(verdict));
-    Mark();
-    if (has_answer) ReportLimits();
     CountUse(key, now);
     // Not held while this request waits: a cap would starve others.
     lease_.reset();
@@ -592,20 +593,21 @@ class Failover {
                                      ? internal::ToNanos(*verdict_.retry_after)
                                      : Backoff(retries_, Random());
     const internal::Nanos until = internal::SaturatingAdd(now, wait);
-    if (verdict_.retry_after) retry_at_ = until;
     const bool allowed = retries_ < options_.max_retries &&
                          verdict_.should_retry != false &&
                          (options_.retry_ambiguous || !ambiguous);
-    if (!allowed || until >= deadline_) return Finish(Outcome::kUnavailable);
-    retry_at_ = internal::kNever;
+    if (!allowed || until >= deadline_) {
+      if (verdict_.retry_after) retry_at_ = until;
+      return Finish(Outcome::kUnavailable);
+    }
     retrying_ = true;
     backoff_until_ = until;
     prefer_ = key;
   }
 
-  void Mark() {
+  void Mark(const Verdict& verdict) {
     const Lease& lease = *lease_;
-    switch (verdict_.kind) {
+    switch (verdict.kind) {
       case VerdictKind::kOk:
         rotator_.MarkSucceeded(lease);
         return;
@@ -616,8 +618,8 @@ class Failover {
         rotator_.MarkRateLimited(lease, options_.quota_cooldown, Reach::kKey);
         return;
       case VerdictKind::kRateLimited:
-        if (verdict_.retry_after) {
-          rotator_.MarkRateLimited(lease, *verdict_.retry_after);
+        if (verdict.retry_after) {
+          rotator_.MarkRateLimited(lease, *verdict.retry_after);
         } else {
           rotator_.MarkRateLimited(lease, options_.guess);
         }
@@ -637,19 +639,20 @@ class Failover {
       rotator_.ReportLimits(*lease_, limits);
   }
 
-  // Keeps what came of the send. What is no success may quote the key.
+  // Keeps what came of the send. What is no success may quote a key.
   void Record(Verdict verdict) {
-    AddToTrail(verdict.kind, incoming_.status, rotator_.Redact(verdict.code));
+    if (verdict.kind != VerdictKind::kOk) {
+      verdict.message = rotator_.Redact(verdict.message);
+      verdict.code = rotator_.Redact(verdict.code);
+      incoming_.body = rotator_.Redact(incoming_.body);
+      Headers headers;
+      for (const Headers::Field& field : incoming_.headers)
+        headers.Add(field.name, rotator_.Redact(field.value));
+      incoming_.headers = std::move(headers);
+    }
+    AddToTrail(verdict.kind, incoming_.status, verdict.code);
     verdict_ = std::move(verdict);
     if (incoming_.status != 0) response_ = std::move(incoming_);
-    if (verdict_.kind == VerdictKind::kOk) return;
-    verdict_.message = rotator_.Redact(verdict_.message);
-    verdict_.code = trail_.back().code;
-    response_.body = rotator_.Redact(response_.body);
-    Headers headers;
-    for (const Headers::Field& field : response_.headers)
-      headers.Add(field.name, rotator_.Redact(field.value));
-    response_.headers = std::move(headers);
   }
 
   void AddToTrail(VerdictKind verdict, int status, std::string code) {
@@ -675,11 +678,11 @@ class Failover {
 
   // The n-th wait (from 0): doubled each time, shortened by up to a quarter.
   internal::Nanos Backoff(int n, double random) const {
+    const double wait = static_cast<double>(options_.initial_backoff.count()) *
+                        std::exp2(std::min(n, 62));
     const double longest = static_cast<double>(options_.max_backoff.count());
-    const double wait = std::min(
-        static_cast<double>(options_.initial_backoff.count()) * std::exp2(n),
-        longest);
-    return static_cast<internal::Nanos>(wait * (1 - 0.25 * random));
+    return internal::ToNanos(std::chrono::duration<double, std::nano>(
+        std::min(wait, longest) * (1 - 0.25 * random)));
   }
 
   double Random() const {
@@ -691,8 +694,6 @@ class Failover {
   void Finish(Outcome outcome) {
     state_ = State::kDone;
     outcome_ = outcome;
-    if (outcome != Outcome::kUnavailable && outcome != Outcome::kAllCooling)
-      retry_at_ = internal::kNever;
     message_ = Explain();
   }
 
@@ -701,9 +702,9 @@ class Failover {
         verdict_.message.empty() || verdict_.kind == VerdictKind::kOk
             ? std::string()
             : fmt::format(" The last answer{}: {}",
-                          response_.status == 0
+                          trail_.back().status == 0
                               ? ""
-                              : fmt::format(" ({})", response_.status),
+                              : fmt::format(" ({})", trail_.back().status),
                           verdict_.message);
     switch (outcome_) {
       case Outcome::kPending:
@@ -734,8 +735,7 @@ class Failover {
       case Outcome::kAllCooling:
         return fmt::format(
             "Every key is rate limited or out of quota; the next returns in "
-            "{:.3g} s, which is after the "
-            "deadline. Wait, or add keys.{}",
+            "{:.1f} s, which is after the deadline. Wait, or add keys.{}",
             static_cast<double>(retry_at_ - Now()) / 1e9, said);
       case Outcome::kBusy:
         return "Every key is in use (at its max_in_flight or on trial), or too "
@@ -776,18 +776,20 @@ class Failover {
   internal::Nanos sent_at_ = 0;
   std::optional<KeyId> prefer_;
   std::vector<KeyId> refused_;  // not to be asked again by this request
+  bool forbidden_ = false;      // some of them by x-should-retry
   std::vector<Use> uses_;
   std::vector<KeyId> excluded_;  // what hint() shows
 
   Reading reading_ = Reading::kBody;
   SseParser parser_;
   bool delivered_ = false;     // an event went to the caller
-  bool complete_ = false;      // the answer is whole
+  bool whole_ = false;         // the answer is complete
   bool done_ = false;          // "[DONE]"
   bool sink_stopped_ = false;  // the sink wants no more
   std::optional<Verdict> stream_error_;
 
   Outcome outcome_ = Outcome::kPending;
+  HttpResponse incoming_;  // to the send that is in flight
   HttpResponse response_;
   Verdict verdict_;
   std::vector<Attempt> trail_;

@@ -80,9 +80,9 @@ inline std::optional<double> ParseDecimal(std::string_view text) {
 // A wait of so many nanoseconds, cut to the cap; none if it is not positive.
 // Rounds to the nearest, so that 18.642 s, which no double is, stays exact.
 inline std::optional<std::chrono::nanoseconds> ToWait(double nanoseconds) {
-  constexpr std::chrono::nanoseconds cap = kMaxRetryAfter;
+  constexpr std::chrono::nanoseconds kCap = kMaxRetryAfter;
   if (!(nanoseconds > 0)) return std::nullopt;
-  if (nanoseconds >= static_cast<double>(cap.count())) return cap;
+  if (nanoseconds >= static_cast<double>(kCap.count())) return kCap;
   return std::chrono::nanoseconds(std::max(std::llround(nanoseconds), 1LL));
 }
 

@@ -327,7 +327,7 @@ inline std::vector<std::string> AnswerPieces(const FakeQuestion& question,
         body["usage"] = usage;
         pieces.push_back(ServerSentEvent(body));
       }
-      pieces.push_back("data: [DONE]\n\n");
+      pieces.emplace_back("data: [DONE]\n\n");
       return pieces;
     }
     case Api::kResponses: {
