@@ -56,7 +56,9 @@ class Lease {
  public:
   Lease(Lease&& other) noexcept : grant_(std::exchange(other.grant_, {})) {}
   Lease& operator=(Lease&& other) noexcept {
-    std::swap(grant_, other.grant_);
+    if (this == &other) return *this;
+    const Lease ended(std::move(*this));
+    grant_ = std::exchange(other.grant_, {});
     return *this;
   }
   Lease(const Lease&) = delete;
