@@ -406,8 +406,8 @@ class CurlTransport {
       : state_(std::make_unique<State>(std::move(options))) {
     // Counted by libcurl, and safe while other threads do the same. Never
     // undone: nobody can know who else still uses the library.
-    static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
-    static_cast<void>(ready);  // curl_easy_init tries again and tells
+    static const CURLcode kReady = curl_global_init(CURL_GLOBAL_DEFAULT);
+    static_cast<void>(kReady);  // curl_easy_init tries again and tells
   }
 
   // Sends the request and hands the answer to `sink`. None when the answer is
