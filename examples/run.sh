@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
-# Builds the examples in build-examples/ and runs those that end by themselves.
+# Builds the quickstart in build-examples/ and runs it: on a fake provider, or on
+# the one that OPENAI_BASE_URL and OPENAI_API_KEYS name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-examples=(
-  rotate_keys
-)
 
 bash .ci/install examples
 
@@ -15,8 +12,5 @@ cmake -S . -B build-examples -D CMAKE_BUILD_TYPE="${CMAKE_BUILD_TYPE:-Release}" 
   -D KEYROTATOR_BUILD_TESTS=OFF \
   -D KEYROTATOR_BUILD_EXAMPLES=ON \
   -D KEYROTATOR_BUILD_BENCHMARKS=OFF
-cmake --build build-examples --target "${examples[@]}"
-for example in "${examples[@]}"; do
-  echo "== $example"
-  "build-examples/examples/$example"
-done
+cmake --build build-examples --target quickstart
+exec build-examples/examples/quickstart

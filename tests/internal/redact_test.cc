@@ -20,7 +20,7 @@ TEST_CASE("each secret is replaced by its name, the longest that matches first",
   CHECK(Redact("") == "");
   CHECK(Redact("nothing here") == "nothing here");
   CHECK(Redact("sk-abc") == "[one]");
-  CHECK(Redact("<sk-abcdef>sk-abcde sk-ab") == "<[two]>[one]de sk-ab");
+  CHECK(Redact("<sk-abcdef>sk-abcde sk-a.") == "<[two]>[one]de sk-a.");
   CHECK(Redact("sk-absk-abc") == "sk-ab[one]");
   CHECK(Redact("axa") == "a[short]a");
 }
@@ -32,6 +32,13 @@ TEST_CASE("a secret is found in every form in which JSON may spell it",
   CHECK(Redact(R"(q\u0022\u005c\/\\u)") == "[odd]");
   CHECK(Redact(R"(sk\u002dabc)") == "[one]");
   CHECK(Redact(R"(\u0073\u006B-abc!)") == "[one]!");
+}
+
+TEST_CASE("a secret that the end of the text cuts off is replaced, too",
+          "[redact][T7]") {
+  const std::vector<Secret> secrets{{"sk-0123456789", "one"}};
+  CHECK(RedactSecrets("key: sk-01234", secrets) == "key: [one]");
+  CHECK(RedactSecrets("key: sk-01234 ", secrets) == "key: sk-01234 ");
 }
 
 TEST_CASE("what looks like an escape and is none stays as it is", "[redact]") {

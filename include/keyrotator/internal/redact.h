@@ -85,7 +85,10 @@ inline std::string RedactSecrets(std::string_view text,
       const auto found = by_prefix.find(prefix);
       if (found == by_prefix.end()) return;
       for (const Secret* secret : found->second) {
-        const std::size_t length = SpelledLength(rest, secret->value);
+        std::size_t length = SpelledLength(rest, secret->value);
+        // Where the text was cut amid a secret.
+        if (length == 0 && secret->value.starts_with(rest))
+          length = rest.size();
         if (length > best.second) best = {secret, length};
       }
     };

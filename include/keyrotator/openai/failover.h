@@ -199,7 +199,9 @@ class Failover {
       return {.what = Do::kInFlight, .until = At(deadline_)};
     const internal::Nanos now = Now();
     // The first send needs no time left, unless it had to wait.
-    if (now >= deadline_ && (attempts_ > 0 || lease_)) {
+    const bool in_time = now < deadline_ ||
+                         (attempts_ == 0 && wait_until_ == internal::kLongAgo);
+    if (!in_time && (attempts_ > 0 || lease_)) {
       lease_.reset();
       retry_at_ = NextKey(now);
       Finish(Outcome::kDeadline);
@@ -210,7 +212,8 @@ class Failover {
               .until = At(backoff_until_),
               .next_key = At(backoff_until_)};
     // A Pick that overtakes nobody who waits.
-    if (!lease_) lease_ = rotator_.PickUntil(At(internal::kLongAgo), hint());
+    if (in_time && !lease_)
+      lease_ = rotator_.PickUntil(At(internal::kLongAgo), hint());
     if (lease_) return Send(now);
     return WaitForKey(now);
   }
@@ -268,9 +271,11 @@ class Failover {
       // the Content-Type may be wrong or missing.
       const std::string_view text = internal::SkipBlanks(bytes);
       if (text.empty()) return true;
-      reading_ = text[0] == '{' || text[0] == '[' || text[0] == '<'
-                     ? Reading::kBody
-                     : Reading::kEvents;
+      reading_ = Reading::kEvents;
+      if (text[0] == '{' || text[0] == '[' || text[0] == '<') {
+        reading_ = Reading::kBody;
+        DropContentType();
+      }
     }
     if (reading_ == Reading::kEvents) return Feed(bytes, sink);
     // No error needs more than that to be understood.
@@ -286,7 +291,6 @@ class Failover {
   bool complete() const { return done_; }
 
   // The transfer is over, with `error` if it did not end well.
-
   template <class Sink>
   void OnEnd(Sink&& sink, const TransportError* error = nullptr) {
     if (state_ != State::kInFlight) return;
@@ -372,10 +376,19 @@ class Failover {
 
   static bool IsSuccess(int status) { return status >= 200 && status < 300; }
 
+  // So that a classifier looks at the body instead.
+  void DropContentType() {
+    Headers headers;
+    for (const Headers::Field& field : incoming_.headers) {
+      if (internal::Lower(field.name) != "content-type")
+        headers.Add(field.name, field.value);
+    }
+    incoming_.headers = std::move(headers);
+  }
+
   Step Send(internal::Nanos now) {
     state_ = State::kInFlight;
     ++attempts_;
-    if (std::exchange(retrying_, false)) ++retries_;
     prefer_.reset();
     sent_at_ = now;
     incoming_ = {};
@@ -600,7 +613,7 @@ class Failover {
       if (verdict_.retry_after) retry_at_ = until;
       return Finish(Outcome::kUnavailable);
     }
-    retrying_ = true;
+    ++retries_;  // sent, unless the request ends before
     backoff_until_ = until;
     prefer_ = key;
   }
@@ -697,15 +710,18 @@ class Failover {
     message_ = Explain();
   }
 
+  // What the last send came to, if that was no success.
+  std::string LastAnswer() const {
+    if (trail_.empty() || verdict_.kind == VerdictKind::kOk) return {};
+    const int status = trail_.back().status;
+    return fmt::format(" The last answer: {}, {}{}{}",
+                       status == 0 ? "none" : fmt::format("{}", status),
+                       verdict_.kind, verdict_.message.empty() ? "" : ": ",
+                       verdict_.message);
+  }
+
   std::string Explain() const {
-    const std::string said =
-        verdict_.message.empty() || verdict_.kind == VerdictKind::kOk
-            ? std::string()
-            : fmt::format(" The last answer{}: {}",
-                          trail_.back().status == 0
-                              ? ""
-                              : fmt::format(" ({})", trail_.back().status),
-                          verdict_.message);
+    const std::string said = LastAnswer();
     switch (outcome_) {
       case Outcome::kPending:
       case Outcome::kOk:
@@ -770,7 +786,6 @@ class Failover {
   std::optional<Lease> lease_;
   int attempts_ = 0;
   int retries_ = 0;
-  bool retrying_ = false;  // the next send is a retry
   internal::Nanos backoff_until_ = internal::kLongAgo;
   internal::Nanos wait_until_ = internal::kLongAgo;
   internal::Nanos sent_at_ = 0;
