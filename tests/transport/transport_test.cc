@@ -926,12 +926,12 @@ TEMPLATE_TEST_CASE(
     "a request lost on a kept connection may have been sent, "
     "even if connecting anew is refused",
     "[transport]", CurlTransport, HttplibTransport) {
-  RawServer* self = nullptr;
+  std::atomic<RawServer*> self{nullptr};
   RawServer server([&](RawConnection& peer) {
     peer.ReadRequest();
     peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     peer.ReadRequest();  // it may act on this one
-    self->Refuse();
+    self.load()->Refuse();
     peer.Reset();
   });
   self = &server;
