@@ -39,6 +39,13 @@ TEST_CASE("an event reads as a line", "[key_status]") {
   CHECK(fmt::format("{:>15}|", event) == "  prod-1 failed|");
 }
 
+TEST_CASE("long spans are whole seconds", "[key_status]") {
+  const KeyEvent event{.kind = KeyEvent::Kind::kCooled,
+                       .name = "prod-1",
+                       .returns_in = std::chrono::hours(1)};
+  CHECK(fmt::format("{}", event) == "prod-1 cooled for 3600s");
+}
+
 TEST_CASE("states and kinds have names", "[key_status]") {
   CHECK(fmt::format("{} {} {} {}", KeyState::kAvailable, KeyState::kBusy,
                     KeyState::kCooling,

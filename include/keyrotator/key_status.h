@@ -138,10 +138,12 @@ constexpr std::string_view ToString(KeyEvent::Kind kind) {
 
 namespace internal {
 
-// "12.5s", without the chrono formatters, whose header costs more to compile
-// than the rest of this library.
-inline double Seconds(std::chrono::nanoseconds span) {
-  return std::chrono::duration<double>(span).count();
+// "12.5s", "3600s". Without the chrono formatters, whose header costs more to
+// compile than the rest of this library.
+inline std::string SpanText(std::chrono::nanoseconds span) {
+  const double seconds = std::chrono::duration<double>(span).count();
+  return seconds < 1000 ? fmt::format("{:.3g}s", seconds)
+                        : fmt::format("{:.0f}s", seconds);
 }
 
 }  // namespace internal
@@ -178,8 +180,8 @@ struct fmt::formatter<keyrotator::KeyStatus>
     const auto out = std::back_inserter(text);
     const auto add_return = [&](const auto& returns_in) {
       if (returns_in)
-        fmt::format_to(out, ", returns in {:.3g}s",
-                       keyrotator::internal::Seconds(*returns_in));
+        fmt::format_to(out, ", returns in {}",
+                       keyrotator::internal::SpanText(*returns_in));
     };
     add_return(key.returns_in);
     fmt::format_to(out, " (picks {}, in flight {}", key.picks, key.in_flight);
@@ -210,9 +212,9 @@ struct fmt::formatter<keyrotator::KeyEvent> : fmt::formatter<std::string_view> {
     const auto out = std::back_inserter(text);
     if (!event.scope.empty()) fmt::format_to(out, " in {}", event.scope);
     if (event.returns_in) {
-      fmt::format_to(out, "{} {:.3g}s",
+      fmt::format_to(out, "{} {}",
                      event.kind == Kind::kCooled ? " for" : ", returns in",
-                     keyrotator::internal::Seconds(*event.returns_in));
+                     keyrotator::internal::SpanText(*event.returns_in));
     }
     return fmt::formatter<std::string_view>::format(text, context);
   }
