@@ -25,7 +25,6 @@
 
 namespace {
 
-using keyrotator::ApiKey;
 using keyrotator::KeyRotator;
 using keyrotator::TransportError;
 using std::chrono::steady_clock;

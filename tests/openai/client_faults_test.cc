@@ -26,12 +26,10 @@ namespace {
 using namespace std::chrono_literals;
 using testing::Chat;
 using testing::Client;
-using testing::FakeKeyState;
 using testing::FakeProvider;
 using testing::Fault;
 using testing::kAnswerText;
 using testing::Listener;
-using testing::MakeTransport;
 using testing::Pool;
 using testing::ProviderStyle;
 using testing::RawConnection;
