@@ -54,8 +54,9 @@ inline std::optional<Url> ParseUrl(std::string_view text) {
   text.remove_prefix(colon + 3);
 
   std::string_view authority = text.substr(0, text.find_first_of("/?"));
-  url.target = text.substr(authority.size());
-  if (!url.target.starts_with('/')) url.target.insert(0, "/");
+  text.remove_prefix(authority.size());
+  if (!text.starts_with('/')) url.target.push_back('/');
+  url.target.append(text);
 
   const bool is_ipv6 = authority.starts_with('[');
   const std::size_t host_end =
