@@ -620,7 +620,7 @@ class Lockstep {
     }
     std::ranges::shuffle(wanted, dice_.engine);
     std::vector<ApiKey> given = wanted;
-    given.push_back(ApiKey(""));
+    given.emplace_back("");
     if (!wanted.empty()) given.push_back(wanted.front());  // twice: counts once
     std::string list;
     for (const ApiKey& key : wanted) list += " " + key.Reveal();

@@ -17,7 +17,7 @@ std::string Redact(std::string_view text) {
 
 TEST_CASE("each secret is replaced by its name, the longest that matches first",
           "[redact]") {
-  CHECK(Redact("") == "");
+  CHECK(Redact("").empty());
   CHECK(Redact("nothing here") == "nothing here");
   CHECK(Redact("sk-abc") == "[one]");
   CHECK(Redact("<sk-abcdef>sk-abcde sk-a.") == "<[two]>[one]de sk-a.");

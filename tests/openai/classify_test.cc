@@ -68,7 +68,7 @@ struct Vector {
 };
 
 const std::vector<Vector>& Vectors() {
-  static const std::vector<Vector> vectors = [] {
+  static const std::vector<Vector> kVectors = [] {
     std::vector<Vector> read;
     std::ifstream file(KEYROTATOR_TEST_VECTORS "/responses.json");
     for (const json& row : json::parse(file)) {
@@ -92,7 +92,7 @@ const std::vector<Vector>& Vectors() {
     }
     return read;
   }();
-  return vectors;
+  return kVectors;
 }
 
 bool HintIsSound(const Verdict& verdict) {
@@ -173,10 +173,10 @@ TEST_CASE("the order of headers changes nothing", "[classify]") {
   CheckUnchanged([](HttpResponse& response) {
     std::vector<Headers::Field> fields(response.headers.begin(),
                                        response.headers.end());
+    std::ranges::reverse(fields);
     Headers headers;
-    for (auto it = fields.rbegin(); it != fields.rend(); ++it) {
-      headers.Add(it->name, it->value);
-    }
+    for (const Headers::Field& field : fields)
+      headers.Add(field.name, field.value);
     response.headers = headers;
     return true;
   });
@@ -610,8 +610,8 @@ TEST_CASE("only the error object counts, never what lies deeper",
   for (const char* body :
        {R"({"error":{"message":"x","innererror":{"code":"invalid_api_key"}}})",
         R"({"error":{"message":"x","metadata":{"code":"insufficient_quota"}}})",
-        R"({"error":{"message":"x","metadata":{"raw":)"
-        R"("{\"error\":{\"code\":\"insufficient_quota\"}}"}}})",
+        R"({"error":{"message":"x","metadata":{"raw":"{\"error\":{}}"}}})",
+        R"({"error":{"metadata":{"raw":"{\"code\":\"insufficient_quota\"}"}}})",
         R"({"error":{"message":"x"},"code":"insufficient_quota"})",
         R"({"error":{"message":"x","errors":[{"reason":"API_KEY_INVALID"}]}})",
         R"({"error":{"details":{"reason":"API_KEY_INVALID"}}})",

@@ -187,11 +187,11 @@ class ReferenceRotator {
     now_ = std::max(now_, now);
     std::vector<std::pair<Gate*, std::string>> due;
     for (Key& key : keys_) {
-      if (IsDue(key.failure)) due.push_back({&key.failure, ""});
+      if (IsDue(key.failure)) due.emplace_back(&key.failure, "");
     }
     for (auto& [number, group] : groups_) {
       for (auto& [scope, gate] : group.gates) {
-        if (IsDue(gate)) due.push_back({&gate, scope});
+        if (IsDue(gate)) due.emplace_back(&gate, scope);
       }
     }
     for (auto& [gate, scope] : due) {
@@ -336,11 +336,11 @@ class ReferenceRotator {
     if (in_turn) scope.turn = position + 1;
     ++key.in_flight;
     ++key.picks;
-    const Lease lease{.key = key.id,
-                      .scope = std::string(hint.scope),
-                      .ticket = ++tickets_,
-                      .group = key.group,
-                      .refused = false};
+    Lease lease{.key = key.id,
+                .scope = std::string(hint.scope),
+                .ticket = ++tickets_,
+                .group = key.group,
+                .refused = false};
     for (Gate* gate : GatesOf(key, lease.scope)) {
       if (gate->stand == Gate::Stand::kOnTrial) {
         gate->stand = Gate::Stand::kTrialTaken;
