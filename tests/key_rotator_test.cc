@@ -939,6 +939,155 @@ TEST_CASE("a requested stop ends a wait before it begins", "[rotator][S17]") {
 
 // --- Watching ---
 
+TEST_CASE("a learned pace lets leases out at the rate of what was admitted",
+          "[rotator][pace]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("A"), {.learn_pace = true}, RoundRobin{}, clock);
+  // The provider admits one in ten seconds, and says so once.
+  rotator.MarkRateLimited(*rotator.Pick(), seconds(10));
+  CHECK_FALSE(rotator.Pick());
+  clock.Advance(seconds(10));
+  CHECK(rotator.Pick());
+  CHECK_FALSE(rotator.Pick());
+  CHECK(rotator.NextAvailable() == clock.now() + seconds(10));
+  CHECK(rotator.Availability().cooling == 1);
+  // What is not used is saved up.
+  clock.Advance(seconds(30));
+  CHECK(PickNames(rotator, 4) == "A A A none");
+}
+
+TEST_CASE("a pace is of the group and the scope", "[rotator][pace]") {
+  ManualClock clock;
+  KeyRotator rotator({ApiKey("s1", {.name = "A", .group = "org"}),
+                      ApiKey("s2", {.name = "B", .group = "org"})},
+                     {.learn_pace = true}, RoundRobin{}, clock);
+  rotator.MarkRateLimited(*rotator.Pick({.scope = "m"}), seconds(10));
+  clock.Advance(seconds(10));
+  CHECK(PickNames(rotator, 2, {.scope = "m"}) == "B none");
+  CHECK(PickNames(rotator, 4, {.scope = "n"}) == "A B A B");
+  CHECK(PickNames(rotator, 4) == "A B A B");
+}
+
+TEST_CASE("successes make a pace faster until the next refusal",
+          "[rotator][pace]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("A"), {.learn_pace = true}, RoundRobin{}, clock);
+  rotator.MarkRateLimited(*rotator.Pick(), seconds(10));
+  clock.Advance(seconds(10));
+  for (int i = 0; i < 5; ++i) {
+    const auto lease = rotator.Pick();
+    REQUIRE(lease);
+    clock.Advance(milliseconds(500));
+    rotator.MarkSucceeded(*lease);
+    clock.Advance(milliseconds(500));
+  }
+}
+
+TEST_CASE("a provider that reports its limits is not paced by guesses",
+          "[rotator][pace]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("A"), {.learn_pace = true}, RoundRobin{}, clock);
+  {
+    const auto lease = rotator.Pick();
+    rotator.ReportLimits(
+        *lease,
+        {.requests = {.limit = 60, .remaining = 50, .reset = seconds(10)}});
+    rotator.MarkRateLimited(*lease, seconds(10));
+  }
+  clock.Advance(seconds(10));
+  CHECK(PickNames(rotator, 3) == "A A A");
+}
+
+TEST_CASE("a late refusal does not change the pace", "[rotator][pace][S12]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("A"), {.learn_pace = true}, RoundRobin{}, clock);
+  const auto early = rotator.Pick();
+  const auto late = rotator.Pick();
+  rotator.MarkRateLimited(*early, seconds(10));
+  clock.Advance(seconds(10));
+  rotator.MarkRateLimited(*late);
+  CHECK(rotator.Pick());
+  CHECK(rotator.NextAvailable() == clock.now() + seconds(10));
+}
+
+TEST_CASE("WhenUsable calls with a lease, at once or when a key returns",
+          "[rotator][wait]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("AB"), {}, RoundRobin{}, clock);
+  std::vector<std::string> served;
+  const auto serve = [&](const Lease& lease) {
+    served.emplace_back(lease.name());
+  };
+  const auto at_once = rotator.WhenUsable({}, serve);
+  CHECK(served == std::vector<std::string>{"A"});
+  CHECK_FALSE(rotator.Poll());
+
+  rotator.MarkRateLimited("secret-A", seconds(3));
+  rotator.MarkRateLimited("secret-B", seconds(2));
+  const auto first = rotator.WhenUsable({}, serve);
+  const auto second = rotator.WhenUsable({}, serve);
+  CHECK(served.size() == 1);
+  CHECK(rotator.Poll() == clock.now() + seconds(2));
+  clock.Advance(seconds(2));
+  CHECK(served.size() == 1);  // time passes in calls alone
+  rotator.Poll();
+  CHECK(served.size() >= 2);
+  CHECK(served[1] == "B");
+  clock.Advance(seconds(1));
+  rotator.Poll();
+  CHECK(served.size() == 3);
+  CHECK_FALSE(rotator.Poll());
+}
+
+TEST_CASE("who gives up a place in the queue is not called",
+          "[rotator][wait]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("A"), {.max_waiters = 2}, RoundRobin{}, clock);
+  rotator.MarkRateLimited("secret-A", seconds(1));
+  std::string served;
+  const auto say = [&served](const char* who) {
+    return [&served, who](const Lease&) { served += who; };
+  };
+  auto first = rotator.WhenUsable({}, say("first "));
+  std::string scope = "chat";
+  auto second = rotator.WhenUsable({.scope = scope}, say("second "));
+  scope = "else";  // what the hint refers to was copied
+  CHECK_FALSE(rotator.WhenUsable({}, say("one too many ")));
+  first.reset();
+  CHECK(rotator.WhenUsable({}, say("gone at once ")));
+  clock.Advance(seconds(1));
+  rotator.Poll();
+  CHECK(served == "second ");
+}
+
+TEST_CASE("a place in the queue may outlive the rotator", "[rotator][wait]") {
+  ManualClock clock;
+  auto rotator = std::make_unique<KeyRotator<RoundRobin, ManualClock>>(
+      Letters("A"), RotatorOptions{}, RoundRobin{}, clock);
+  rotator->MarkFailed("secret-A");
+  bool called = false;
+  auto waiting = rotator->WhenUsable({}, [&](const Lease&) { called = true; });
+  rotator.reset();
+  waiting.reset();
+  CHECK_FALSE(called);
+}
+
+TEST_CASE("what WhenUsable calls may mark its lease and wait again",
+          "[rotator][wait]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("AB"), {}, FirstAvailable{}, clock);
+  using Waiting = decltype(rotator)::Waiting;
+  std::vector<std::string> served;
+  std::optional<Waiting> again;
+  const std::optional<Waiting> first = rotator.WhenUsable({}, [&](Lease lease) {
+    served.emplace_back(lease.name());
+    rotator.MarkRateLimited(lease, seconds(5));
+    again = rotator.WhenUsable(
+        {}, [&](const Lease& other) { served.emplace_back(other.name()); });
+  });
+  CHECK(served == std::vector<std::string>{"A", "B"});
+}
+
 TEST_CASE("events tell each change once, and the keys at the start are no news",
           "[rotator]") {
   std::vector<std::string> events;

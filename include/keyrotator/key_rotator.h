@@ -26,6 +26,7 @@
 #include <concepts>
 #include <condition_variable>
 #include <cstddef>
+#include <functional>
 #include <iosfwd>
 #include <memory>
 #include <mutex>
@@ -238,6 +239,45 @@ class KeyRotator {
                           hint, std::move(stop));
   }
 
+  // A place in the queue, without a thread. Destroying it leaves the queue.
+  class Waiting;
+
+  // Waits as PickUntil does, but without a thread, for an event loop:
+  // `on_lease` is called once, with the lease, by whichever call makes a key
+  // usable (a report, the end of a lease, Poll), after the lock was released;
+  // if a key is usable now, before this returns. Time passes in calls alone:
+  // see Poll. None if as many callers wait as may
+  // (RotatorOptions::max_waiters). What `hint` refers to is copied. On several
+  // threads the call may still come while the place in the queue is being given
+  // up. `on_lease` must not throw.
+  std::optional<Waiting> WhenUsable(const PickHint& hint,
+                                    std::function<void(Lease)> on_lease) {
+    Core& core = *core_;
+    auto waiter = std::make_unique<LoopWaiter>(hint, std::move(on_lease));
+    const internal::Nanos now = core.Now();
+    std::unique_lock lock(core.mutex);
+    const bool queued = core.table.Enqueue(*waiter, now);
+    core.Finish(lock);
+    if (!queued) return std::nullopt;
+    return Waiting(core_.shared, std::move(waiter));
+  }
+
+  // Does what is due, as every call does, and says when to call it again at the
+  // latest for those who wait by WhenUsable; none while nothing is due. A
+  // report may move that time forward: ask again after it. Logarithmic in what
+  // is due.
+  std::optional<TimePoint> Poll() {
+    Core& core = *core_;
+    const internal::Nanos now = core.Now();
+    std::unique_lock lock(core.mutex);
+    core.table.Advance(now);
+    core.Finish(lock);
+    lock.lock();
+    const internal::Nanos next = core.table.next_due();
+    if (next == internal::kNever) return std::nullopt;
+    return core.TimeAt(next);
+  }
+
   // The reports. Each returns whether the key is in this pool; if it is not (it
   // was removed, is unknown, or the lease is another rotator's), nothing
   // changes.
@@ -254,12 +294,7 @@ class KeyRotator {
   // cools for RotatorOptions::cooldown, its group with it, in the lease's
   // scope.
   bool MarkRateLimited(const KeyRef& key, Reach reach = Reach::kScope) {
-    const RotatorOptions& options = core_->table.options();
-    return MarkRateLimited(
-        key,
-        GuessedCooldown{options.cooldown, options.cooldown_multiplier,
-                        options.max_cooldown},
-        reach);
+    return MarkRateLimited(key, DefaultGuess(), reach);
   }
 
   // For `cooldown`, as the provider said (Retry-After), at most for
@@ -267,11 +302,16 @@ class KeyRotator {
   // never becomes shorter.
   bool MarkRateLimited(const KeyRef& key, Span cooldown,
                        Reach reach = Reach::kScope) {
-    if (cooldown.count() <= 0) return MarkRateLimited(key, reach);
-    return LimitRate(key, cooldown.count(), {}, reach);
+    return MarkRateLimited(key, cooldown, DefaultGuess(), reach);
   }
 
-  // The provider did not say, and the caller's guess replaces the options'.
+  // The same, and the caller's guess replaces that of the options: with a
+  // `cooldown` of zero or less, or where the pace is learned.
+  bool MarkRateLimited(const KeyRef& key, Span cooldown,
+                       const GuessedCooldown& guess,
+                       Reach reach = Reach::kScope) {
+    return LimitRate(key, cooldown.count(), guess, reach);
+  }
   bool MarkRateLimited(const KeyRef& key, const GuessedCooldown& guess,
                        Reach reach = Reach::kScope) {
     return LimitRate(key, 0, guess, reach);
@@ -372,10 +412,30 @@ class KeyRotator {
   using Table = internal::KeyTable<Policy>;
   using Slot = internal::Slot;
 
+  // Waits in a thread.
   struct Waiter : internal::Request {
     using internal::Request::Request;
     std::condition_variable_any wake;
     bool nudged = false;
+  };
+
+  // Waits without one, with what its hint refers to.
+  struct LoopWaiter : internal::Request {
+    LoopWaiter(const PickHint& wanted, std::function<void(Lease)> call)
+        : Request(wanted),
+          scope_name(wanted.scope),
+          affinity(wanted.affinity),
+          exclude(wanted.exclude.begin(), wanted.exclude.end()),
+          on_lease(std::move(call)) {
+      this->hint.scope = scope_name;
+      this->hint.affinity = affinity;
+      this->hint.exclude = exclude;
+      this->in_loop = true;
+    }
+    std::string scope_name;
+    std::string affinity;
+    std::vector<KeyId> exclude;
+    std::function<void(Lease)> on_lease;
   };
 
   // What leases share with the rotator, as they may outlive it.
@@ -408,14 +468,23 @@ class KeyRotator {
       needs_now.store(table.needs_now(), std::memory_order_relaxed);
       if (timekeeper != nullptr && table.next_due() < wakes_at)
         Nudge(*timekeeper);
+      // What may call the rotator again is called without the lock.
+      std::vector<std::pair<std::function<void(Lease)>, Lease>> calls;
       for (internal::Request* request : table.granted) {
-        static_cast<Waiter*>(request)->wake.notify_one();
+        if (request->in_loop) {
+          calls.emplace_back(
+              std::move(static_cast<LoopWaiter*>(request)->on_lease),
+              Lease(request->grant));
+        } else {
+          static_cast<Waiter*>(request)->wake.notify_one();
+        }
       }
       table.granted.clear();
-      if (table.events.empty()) return lock.unlock();
-      const std::vector<KeyEvent> events = std::exchange(table.events, {});
+      std::vector<KeyEvent> events;
+      if (!table.events.empty()) events.swap(table.events);
       lock.unlock();
       for (const KeyEvent& event : events) table.options().on_event(event);
+      for (auto& [call, lease] : calls) call(std::move(lease));
     }
 
     static void Nudge(Waiter& waiter) {
@@ -458,6 +527,14 @@ class KeyRotator {
     return Read([&](Core& core, internal::Nanos now) {
       return core.table.Join(keys, joining, core_.shared, now);
     });
+  }
+
+  GuessedCooldown DefaultGuess() const {
+    const RotatorOptions& options = core_->table.options();
+    return {.initial = options.cooldown,
+            .multiplier = options.cooldown_multiplier,
+            .max = options.max_cooldown,
+            .learn_pace = options.learn_pace};
   }
 
   bool LimitRate(const KeyRef& key, internal::Nanos hint,
@@ -516,7 +593,7 @@ class KeyRotator {
     if (!waiter.granted) core.table.Cancel(waiter);
     if (core.timekeeper == &waiter) {
       core.timekeeper = nullptr;
-      if (auto* next = static_cast<Waiter*>(core.table.AnyRequest());
+      if (auto* next = static_cast<Waiter*>(core.table.AnyThread());
           next != nullptr)
         Core::Nudge(*next);
     }
@@ -549,6 +626,33 @@ class KeyRotator {
   }
 
   CoreOwner core_;
+};
+
+template <class Policy, class Clock, class Mutex>
+class KeyRotator<Policy, Clock, Mutex>::Waiting {
+ public:
+  Waiting(Waiting&&) noexcept = default;
+  Waiting& operator=(Waiting&& other) noexcept {
+    if (this == &other) return *this;
+    const Waiting left(std::move(*this));
+    core_ = std::move(other.core_);
+    waiter_ = std::move(other.waiter_);
+    return *this;
+  }
+  ~Waiting() {
+    if (waiter_ == nullptr) return;
+    std::unique_lock lock(core_->mutex);
+    if (!waiter_->granted) core_->table.Cancel(*waiter_);
+    core_->Finish(lock);
+  }
+
+ private:
+  friend class KeyRotator;
+  Waiting(std::shared_ptr<Core> core, std::unique_ptr<LoopWaiter> waiter)
+      : core_(std::move(core)), waiter_(std::move(waiter)) {}
+
+  std::shared_ptr<Core> core_;
+  std::unique_ptr<LoopWaiter> waiter_;
 };
 
 // KeyRotator rotator({"sk-a", "sk-b"});

@@ -30,6 +30,8 @@ struct GuessedCooldown {
   double multiplier = 1;
   // No guess is longer. > 0.
   Span max = std::chrono::hours(24);
+  // See RotatorOptions::learn_pace.
+  bool learn_pace = false;
 };
 
 // How far a rate limit reaches.
@@ -46,6 +48,11 @@ struct RotatorOptions {
   Span max_cooldown = std::chrono::hours(24);
   // See GuessedCooldown::multiplier.
   double cooldown_multiplier = 1;
+  // Whether to learn from its refusals how fast a provider lets requests
+  // through that reports no limits, and to let them out at that pace then. It
+  // wants each success told by MarkSucceeded; else it takes the provider for
+  // slower than it is. OpenAIClient does, whatever stands here.
+  bool learn_pace = false;
   // Whether after a guessed cooldown a single lease goes out, and others once
   // it has ended or succeeded.
   bool trial_after_guess = true;

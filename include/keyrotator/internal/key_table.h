@@ -190,15 +190,21 @@ class KeyTable {
   }
 
   void Cancel(Request& request) {
+    if (closed_) return;
     Dequeue(request);
     to_serve_.push_back(request.scope);  // it may have held up others
     Serve();
   }
 
   std::size_t waiting() const { return waiting_; }
-  // One of those who wait, or null.
-  Request* AnyRequest() const {
-    return waited_for_.empty() ? nullptr : waited_for_.front()->queue.front();
+  // One of those who wait in a thread, or null.
+  Request* AnyThread() const {
+    for (const Scope* scope : waited_for_) {
+      for (Request* request : scope->queue) {
+        if (!request->in_loop) return request;
+      }
+    }
+    return nullptr;
   }
 
   void EndLease(Grant& grant, Nanos now) {
@@ -264,23 +270,35 @@ class KeyTable {
             : grant->scope;
     Gate& gate = scope == nullptr ? group.gate : StandingOf(*scope, group).gate;
     const bool fresh = grant == nullptr || gate.IsFresh(grant->ticket);
+    Standing* const paced =
+        guess.learn_pace && grant != nullptr && reach == Reach::kScope
+            ? Paced(*grant->scope, group)
+            : nullptr;
     if (grant != nullptr) {
       EndTrials(*grant, false);
       Refuse(*grant);
     }
     const bool shut = gate.state == Gate::State::kShut;
     if (hint > 0 || (fresh && !shut)) {
-      const Nanos span = hint > 0 ? hint : GuessSpan(guess, gate.windows);
+      Nanos span = hint > 0 ? hint : GuessSpan(guess, gate.windows);
+      if (paced != nullptr && fresh && !shut)
+        span = paced->pace.Refuse(std::max<Nanos>(hint, 0), span, now_);
       const Nanos until =
           SaturatingAdd(now_, std::min(span, options_.max_cooldown.count()));
       const bool news = !shut || until > gate.until;
       if (!shut) {
         Shut(gate, slot, until);
-        gate.guessed = hint <= 0;
+        // A pace lets out one at a time anyway.
+        gate.guessed = hint <= 0 && paced == nullptr;
         if (fresh) ++gate.windows;
       } else if (news) {
         gate.until = until;
         gate.guessed = false;
+      }
+      if (paced != nullptr && news && paced->pace.known()) {
+        paced->pace.HoldUntil(gate.until);
+        SetTimer(*paced);
+        Sync(*grant->scope, group);
       }
       if (scope == nullptr) {
         timers_.Set(group.timer, gate.until);
@@ -315,6 +333,11 @@ class KeyTable {
       if (Standing* standing = grant->scope->Find(*slot.group);
           standing != nullptr) {
         settle(standing->gate);
+        if (standing->pace.known() &&
+            GateOf(*grant->scope, *standing).IsFresh(grant->ticket)) {
+          standing->pace.Succeed(now_);
+          SetTimer(*standing);
+        }
         Sync(*grant->scope, *slot.group);
       }
     }
@@ -331,8 +354,7 @@ class KeyTable {
       standing.bucket.Report(grant.note, OthersInFlight(scope, *slot.group),
                              limits, grant.refused, now_);
       if (standing.bucket.known()) {
-        if (!std::exchange(scope.metered, true)) ++metered_scopes_;
-        standing.ramping = false;  // the bucket tells how many may go
+        Meter(scope, standing);
         SetTimer(standing);
         Sync(scope, *slot.group);
         to_serve_.push_back(&scope);
@@ -580,11 +602,32 @@ class KeyTable {
     return *standing;
   }
 
-  // What is due for a group in a scope, after a change of its gate or bucket.
+  // From now on the bucket or the pace tells how many requests may go out.
+  void Meter(Scope& scope, Standing& standing) {
+    if (!std::exchange(scope.metered, true)) ++metered_scopes_;
+    standing.ramping = false;
+  }
+
+  // The standing whose pace a refusal there teaches; null where the provider
+  // says more than that.
+  Standing* Paced(Scope& scope, Group& group) {
+    Standing& standing = StandingOf(scope, group);
+    if (standing.bucket.rated()) return nullptr;
+    Meter(scope, standing);
+    return &standing;
+  }
+
+  // The gate that a rate limit in the scope shuts.
+  Gate& GateOf(const Scope& scope, Standing& standing) {
+    return &scope == &unnamed_ ? standing.timer.group->gate : standing.gate;
+  }
+
+  // What is due for a group in a scope, after a change of its gate, bucket or
+  // pace.
   void SetTimer(Standing& standing) {
-    standing.low = standing.bucket.known() && !standing.bucket.Fits(0, now_);
+    standing.low = !standing.Fits(0, now_);
     Nanos at = kNever;
-    if (standing.low) at = standing.bucket.WhenFits(0, now_);
+    if (standing.low) at = standing.WhenFits(0, now_);
     if (standing.gate.state == Gate::State::kShut) at = standing.gate.until;
     timers_.Set(standing.timer, at);
   }
@@ -707,7 +750,7 @@ class KeyTable {
   bool Fits(const Scope& scope, const Slot& slot, double cost) const {
     if (cost <= 1 || !scope.metered) return true;
     const Standing* standing = scope.Find(*slot.group);
-    return standing == nullptr || standing->bucket.Fits(cost, now_);
+    return standing == nullptr || standing->Fits(cost, now_);
   }
 
   // The result is valid until the next call.
@@ -780,8 +823,10 @@ class KeyTable {
       --standing->credit;
       grant.trials |= Grant::kRamp;
     }
-    if (standing->bucket.known()) {
-      grant.note = standing->bucket.Take(hint.cost, now_);
+    if (standing->metered()) {
+      if (standing->bucket.known())
+        grant.note = standing->bucket.Take(hint.cost, now_);
+      standing->pace.Take(now_);
       SetTimer(*standing);
     }
     Sync(scope, group);
@@ -827,7 +872,7 @@ class KeyTable {
   void Offer(Scope& scope, Group& group) {
     if (scope.queue.empty()) return;
     Standing& standing = StandingOf(scope, group);
-    if (!standing.bucket.known()) {
+    if (!standing.metered()) {
       if (!std::exchange(standing.ramping, true)) {
         standing.credit = 0;
         scope.ramping.push_back(group.number);
@@ -869,9 +914,9 @@ class KeyTable {
       const Slot& slot = *keys_[index];
       const Standing* standing = scope.Find(*slot.group);
       if (standing == nullptr || Excludes(hint, slot) ||
-          standing->bucket.Fits(hint.cost, now_))
+          standing->Fits(hint.cost, now_))
         continue;
-      when = std::min(when, standing->bucket.WhenFits(hint.cost, now_));
+      when = std::min(when, standing->WhenFits(hint.cost, now_));
     }
     return when;
   }
@@ -1081,10 +1126,10 @@ class KeyTable {
             scope == nullptr ? nullptr : scope->Find(*slot.group);
         standing != nullptr) {
       pass(standing->gate, cooling);
-      const ShadowBucket& bucket = standing->bucket;
-      if (bucket.known() && (standing->low || !bucket.Fits(cost, now_))) {
+      if (standing->metered() &&
+          (standing->low || !standing->Fits(cost, now_))) {
         cooling = true;
-        returns = std::max({returns, bucket.WhenFits(cost, now_),
+        returns = std::max({returns, standing->WhenFits(cost, now_),
                             standing->low ? standing->timer.at : now_});
       }
       if (standing->ramping && standing->credit == 0) busy = true;

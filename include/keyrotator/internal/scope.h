@@ -16,6 +16,7 @@
 
 #include "keyrotator/clock.h"
 #include "keyrotator/internal/gate.h"
+#include "keyrotator/internal/learned_pace.h"
 #include "keyrotator/internal/shadow_bucket.h"
 #include "keyrotator/internal/slot.h"
 #include "keyrotator/limits.h"
@@ -45,15 +46,27 @@ struct Grant {
 struct Standing {
   Gate gate;
   ShadowBucket bucket;
+  LearnedPace pace;  // where the bucket does not tell
   std::uint64_t reported_ticket = 0;
-  bool low = false;  // the bucket has not enough for one request
+  bool low = false;  // not enough for one request, by the bucket or the pace
   // While callers wait for the scope: whether leases go out one by one, and how
   // many may now.
   bool ramping = false;
   std::uint32_t credit = 0;
   bool usable =
       true;     // what IsUsable() was when the lists were last made to agree
-  Timer timer;  // when `gate` opens or the bucket has enough
+  Timer timer;  // when `gate` opens or there is enough
+
+  // Whether the bucket or the pace says how many requests may go out.
+  bool metered() const { return bucket.known() || pace.known(); }
+  // Whether one of `tokens` may, and when.
+  bool Fits(double tokens, Nanos now) const {
+    return bucket.Fits(tokens, now) && (bucket.rated() || pace.Fits(now));
+  }
+  Nanos WhenFits(double tokens, Nanos now) const {
+    const Nanos when = bucket.WhenFits(tokens, now);
+    return bucket.rated() ? when : std::max(when, pace.WhenFits(now));
+  }
 
   bool IsUsable() const {
     return gate.IsUsable() && !low && (!ramping || credit > 0);
@@ -67,6 +80,7 @@ struct Request {
   PickHint hint;
   Grant grant;
   bool granted = false;
+  bool in_loop = false;  // called instead of woken
   Scope* scope = nullptr;
   std::list<Request*>::iterator place;
 };

@@ -39,6 +39,11 @@ class ShadowBucket {
     return dimensions_[0].limit > 0 || dimensions_[1].limit > 0;
   }
 
+  // Whether it tells when something is left again.
+  bool rated() const {
+    return dimensions_[0].rate > 0 || dimensions_[1].rate > 0;
+  }
+
   // Takes a request of `tokens` out.
   Note Take(double tokens, Nanos now) {
     Note note;

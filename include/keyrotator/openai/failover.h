@@ -30,7 +30,6 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
-#include <functional>
 #include <optional>
 #include <random>
 #include <string>
@@ -48,42 +47,11 @@
 #include "keyrotator/openai/retry_after.h"
 #include "keyrotator/openai/sse.h"
 #include "keyrotator/openai/verdict.h"
+#include "keyrotator/retry_options.h"
 #include "keyrotator/rotator_options.h"
 #include "keyrotator/selection.h"
 
 namespace keyrotator {
-
-// How often and how patiently a request is sent again. Going on to another key
-// is no retry and is not counted.
-struct RetryOptions {
-  // Sends after the first that follow an answer which was not the key's fault:
-  // overload, a passing failure, a lost connection.
-  int max_retries = 2;
-  // The wait before them doubles from the first to the last of these, and is
-  // shortened by a random share of up to a quarter (as the official SDKs do). A
-  // provider's hint replaces it.
-  Span initial_backoff = std::chrono::milliseconds(500);
-  Span max_backoff = std::chrono::seconds(8);
-  // From the start of the request: no send starts after it and no wait reaches
-  // it. A transfer that has begun may last longer.
-  Span deadline = std::chrono::seconds(60);
-  // False: only what the server cannot have acted on is sent again: where no
-  // connection was made, and answers of 401, 402, 403, 429, 503 and 529. A
-  // request that was acted on twice may be paid for twice.
-  bool retry_ambiguous = true;
-  // A key whose limit came without a hint: short at first, since a whole minute
-  // would make a pool of one key give up where a second was enough.
-  GuessedCooldown guess{.initial = std::chrono::seconds(1),
-                        .multiplier = 2,
-                        .max = std::chrono::seconds(60)};
-  // A key that has used up its quota. Its Retry-After is not believed:
-  // providers send seconds where it takes a payment.
-  Span quota_cooldown = std::chrono::hours(1);
-  // From 0 up to 1, for the jitter; by default from a generator of the thread.
-  std::function<double()> random = {};
-  // For hints that are dates; by default the system's.
-  std::function<std::chrono::system_clock::time_point()> wall_clock = {};
-};
 
 // What one request is, as far as the choice of its keys goes.
 struct FailoverRequest {
@@ -213,7 +181,7 @@ class Failover {
               .next_key = At(backoff_until_)};
     // A Pick that overtakes nobody who waits.
     if (in_time && !lease_)
-      lease_ = rotator_.PickUntil(At(internal::kLongAgo), hint());
+      lease_ = rotator_.PickUntil(At(internal::kLongAgo), HintAt(now));
     if (lease_) return Send(now);
     return WaitForKey(now);
   }
@@ -222,14 +190,7 @@ class Failover {
   const Lease& key() const { return *lease_; }
 
   // For PickUntil. Valid until the next call of another member.
-  PickHint hint() {
-    const internal::Nanos now = Now();
-    excluded_ = refused_;
-    for (const Use& use : uses_) {
-      if (use.not_before > now) excluded_.push_back(use.key);
-    }
-    return HintWithout(excluded_);
-  }
+  PickHint hint() { return HintAt(Now()); }
 
   // What PickUntil gave after a step that was for a key. None before the step's
   // time means that no more callers may wait.
@@ -397,6 +358,13 @@ class Failover {
     return {.what = Do::kSend, .until = At(deadline_)};
   }
 
+  PickHint HintAt(internal::Nanos now) {
+    excluded_ = refused_;
+    for (const Use& use : uses_) {
+      if (use.not_before > now) excluded_.push_back(use.key);
+    }
+    return HintWithout(excluded_);
+  }
   PickHint HintWithout(const std::vector<KeyId>& excluded) const {
     return {.scope = request_.scope,
             .affinity = request_.affinity,
@@ -419,7 +387,7 @@ class Failover {
 
   // No key is usable: is one worth waiting for?
   Step WaitForKey(internal::Nanos now) {
-    const auto outlook = rotator_.Availability(hint());
+    const auto outlook = rotator_.Availability(HintAt(now));
     // Some may be held up by others who wait in turn, or by the policy.
     const bool in_use = outlook.busy > 0 || outlook.available > 0;
     const internal::Nanos next = ReturnOf(outlook);
@@ -631,11 +599,9 @@ class Failover {
         rotator_.MarkRateLimited(lease, options_.quota_cooldown, Reach::kKey);
         return;
       case VerdictKind::kRateLimited:
-        if (verdict.retry_after) {
-          rotator_.MarkRateLimited(lease, *verdict.retry_after);
-        } else {
-          rotator_.MarkRateLimited(lease, options_.guess);
-        }
+        rotator_.MarkRateLimited(
+            lease, verdict.retry_after.value_or(std::chrono::milliseconds(0)),
+            options_.guess);
         return;
       case VerdictKind::kPermission:
       case VerdictKind::kOverloaded:
