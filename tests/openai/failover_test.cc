@@ -317,6 +317,19 @@ TEST_CASE("of keys that cool the first to return is waited for",
   CHECK(Run(bench, failover) == "A429@0 B429@0 C429@0 B200@3");
 }
 
+TEST_CASE("a key that cools while it is in use is not taken for a failed one",
+          "[failover]") {
+  ManualClock clock;
+  KeyRotator rotator({ApiKey("sk-a", {.name = "A", .max_in_flight = 1})}, {},
+                     RoundRobin{}, clock);
+  const auto lease = rotator.Pick({.scope = "m"});
+  rotator.MarkRateLimited(*lease, 1s);
+  Failover failover(rotator, OpenAIClassifier(), {.scope = "m"});
+  const auto step = failover.Next();
+  CHECK(step.what == Do::kWait);
+  CHECK(step.next_key == clock.now() + 1s);
+}
+
 TEST_CASE("one key that is limited without a hint is tried after 1 s, 2 s, 4 s",
           "[failover][T16]") {
   Bench bench("A");

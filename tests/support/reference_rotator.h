@@ -246,7 +246,9 @@ class ReferenceRotator {
     } else if (busy) {
       standing.state = KeyState::kBusy;
     }
-    if (!busy && back != Time::min()) standing.back = back;
+    const bool shut = standing.state == KeyState::kFailed ||
+                      standing.state == KeyState::kCooling;
+    if ((shut || !busy) && back != Time::min()) standing.back = back;
     return standing;
   }
 

@@ -1138,7 +1138,8 @@ class KeyTable {
                            : cooling ? KeyState::kCooling
                            : busy    ? KeyState::kBusy
                                      : KeyState::kAvailable;
-    return {state, busy ? kNever : returns};
+    // Before its time is over a key that cools is not back, in use or not.
+    return {state, state == KeyState::kBusy ? kNever : returns};
   }
 
   Outlook LookAt(const PickHint& hint) const {

@@ -67,7 +67,7 @@ class LearnedPace {
           1 / static_cast<double>(std::max<Nanos>(hint > 0 ? hint : guess, 1));
     } else {
       Sample(now);
-      searching_ = false;
+      searching_ = sampled_ < kEnough;
     }
     const bool first = refused_ == kLongAgo;
     refused_ = now;
@@ -101,6 +101,8 @@ class LearnedPace {
   // Samples fade by kFade in kFadeOver requests.
   static constexpr double kFade = 0.9;
   static constexpr double kFadeOver = 20;
+  // Fewer requests than that tell of no rate: the search goes on.
+  static constexpr double kEnough = 3;
   // The pace after n served requests is the rate times
   // 1 - kBelow + n / kSlowly + (n / kQuickly)^3. It sets how often a refusal is
   // the price of finding out that more is let through: less than one in a
@@ -115,7 +117,7 @@ class LearnedPace {
   // up that it was not the pace that met it.
   void Sample(Nanos now) {
     const auto served = static_cast<double>(served_);
-    if (CreditAt(now) > 4 + served / 10) return;
+    if (sampled_time_ > 0 && CreditAt(now) > 4 + served / 10) return;
     const double admitted =
         std::min(static_cast<double>(leased_) - 1, 2 * served + 2);
     const double fade = std::pow(kFade, admitted / kFadeOver);
@@ -135,10 +137,10 @@ class LearnedPace {
 
   // Leases per nanosecond.
   double Speed() const {
+    if (searching_) return rate_;
     const auto n = static_cast<double>(served_);
-    return searching_
-               ? rate_
-               : rate_ * (1 - kBelow + n / kSlowly + std::pow(n / kQuickly, 3));
+    const double probing = n / kQuickly;
+    return rate_ * (1 - kBelow + n / kSlowly + probing * probing * probing);
   }
 
   double CreditAt(Nanos now) const {

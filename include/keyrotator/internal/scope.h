@@ -115,7 +115,7 @@ struct Scope : ScopeView {
   // Where the groups stand, by number.
   std::vector<std::unique_ptr<Standing>> standings;
   std::size_t shut = 0;  // how many are not usable
-  bool metered = false;  // limits were reported
+  bool metered = false;  // a bucket or a pace is known
 
   // Who waits, first come first.
   std::list<Request*> queue;

@@ -54,8 +54,9 @@ class ShadowBucket {
       Dimension& dimension = dimensions_[i];
       dimension.leased += note.cost[i];
       note.leased[i] = dimension.leased;
-      note.believed[i] = static_cast<float>(dimension.LevelAt(now));
-      dimension.SetLevel(dimension.LevelAt(now) - note.cost[i], now);
+      const double level = dimension.LevelAt(now);
+      note.believed[i] = static_cast<float>(level);
+      dimension.SetLevel(level - note.cost[i], now);
     }
     return note;
   }
@@ -118,9 +119,12 @@ class ShadowBucket {
   // surprises that reports bring raise it; it fades by kFade a report.
   static constexpr double kReserve = 0.3;
   static constexpr double kFade = 0.998;
-  // The refill rate is from the report that saw the most used, where rounding
-  // weighs least. What that saw fades, too, so that a new rate is learned.
+  // The refill rate is from the reports that saw the most used, where rounding
+  // weighs least, and the lowest of these: `left` is rounded down, so each is
+  // too high. What they saw fades, so that a new rate is learned.
   static constexpr double kUsedFade = 0.99;
+  static constexpr double kRateFade = 1.001;
+  static constexpr Nanos kSecond = 1'000'000'000;
   // Below it the difference of two levels means nothing.
   static constexpr double kTolerance = 1e-9;
 
@@ -194,16 +198,20 @@ class ShadowBucket {
     const bool first = dimension.limit <= 0;
     const double own = first ? -1 : dimension.LevelAt(now);
     const double left = std::min(*said.remaining, *said.limit);
-    if (*said.limit != dimension.limit) dimension.rate_used = 0;
-    dimension.limit = *said.limit;
+    if (*said.limit != dimension.limit) {
+      dimension.limit = *said.limit;
+      dimension.rate_used = 0;
+    }
 
     const double used = dimension.limit - left;
     const double reset =
         said.reset ? static_cast<double>(said.reset->count()) : 0;
-    dimension.rate_used *= kUsedFade;
-    if (reset > 0 && used > 0 && used >= dimension.rate_used) {
-      dimension.rate = used / reset;
-      dimension.rate_used = used;
+    if (reset > 0 && used > 0 && used >= dimension.rate_used * kUsedFade) {
+      const double rate = used / reset;
+      dimension.rate = dimension.rate_used > 0
+                           ? std::min(rate, dimension.rate * kRateFade)
+                           : rate;
+      dimension.rate_used = std::max(used, dimension.rate_used * kUsedFade);
     }
 
     dimension.reserve =
@@ -222,11 +230,18 @@ class ShadowBucket {
     if (first)
       since = std::min(others_in_flight,
                        left);  // some of them the provider has counted
+    // `left` is rounded down; how long it takes to refill tells the rest,
+    // unless that is rounded, too.
+    const bool fine = said.reset && said.reset->count() % kSecond != 0;
+    const double exact =
+        fine ? std::clamp(dimension.limit - dimension.rate * reset, left,
+                          left + 1)
+             : left;
     const Nanos admitted = lease.known ? SaturatingAdd(lease.time, kWay) : now;
-    const double reported = dimension.Refilled(left, admitted, now) - since;
+    const double reported = dimension.Refilled(exact, admitted, now) - since;
     // Headers are rounded down: an own count between what they say and one more
     // is the better one.
-    const bool keep = i == 0 && own >= reported && own < reported + 1;
+    const bool keep = !fine && i == 0 && own >= reported && own < reported + 1;
     dimension.SetLevel(keep ? own : reported, std::max(now, admitted));
   }
 
