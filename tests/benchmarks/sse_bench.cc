@@ -40,7 +40,7 @@ std::string MakeStream(int kind) {
   if (kind == kTwoByte) {
     for (int i = 0; i < 96; ++i) data += "\xD0\xB8";
   }
-  if (kind == kTiny) data = "x";
+  if (kind == kTiny) data.push_back('x');
   if (kind == kCrLf) data = std::string(190, 'x'), end = "\r\n\r\n";
   std::string bytes;
   while (bytes.size() < 64 << 10) bytes += "data: " + data + end;

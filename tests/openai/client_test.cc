@@ -10,9 +10,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <semaphore>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -74,6 +76,16 @@ std::string Answer(std::string_view status, std::string_view type,
       "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n{}", status,
       type, body.size(), body);
 }
+
+// What the scripts of streams write.
+constexpr std::string_view kStreamHead =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+constexpr std::string_view kWord =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"},"
+    "\"finish_reason\":null}]}\n\n";
+constexpr std::string_view kEnd =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},"
+    "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
 
 // ---- That requests succeed ----
 
@@ -420,38 +432,59 @@ TEMPLATE_TEST_CASE("an answer is bounded by the request timeout", "[client]",
 
 // ---- Stopping ----
 
+// A clock that stands still and tells when someone begins to wait for it.
+struct WaitedFor : ManualClock {
+  explicit WaitedFor(std::function<void()> call) : on_wait(std::move(call)) {}
+  bool AdvanceForWaiter(time_point) const { return on_wait(), false; }
+  std::function<void()> on_wait;
+};
+
 TEMPLATE_TEST_CASE("a stop ends a call at any stage", "[client][S17]",
                    CurlTransport, HttplibTransport) {
-  FakeProvider provider({.keys = {{"sk-a", {}}}});
-  KeyRotator rotator(Pool("A"));
-  OpenAIClient client(provider.base_url(), rotator, MakeTransport<TestType>());
   const std::string stage = GENERATE(as<std::string>(), "key", "backoff",
                                      "answer", "stream", "before");
+  std::atomic<int> requests = 0;
+  std::counting_semaphore<> reached(stage == "before" ? 1 : 0);
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    ++requests;
+    if (stage == "backoff") {
+      peer.Write(
+          "HTTP/1.1 503 Unavailable\r\nRetry-After: 50\r\n"
+          "Content-Length: 0\r\n\r\n");
+      return;
+    }
+    if (stage == "stream") peer.Write(kStreamHead);
+    reached.release();
+    peer.WaitUntilPeerLeaves();
+  });
+  KeyRotator rotator(Pool("A"), {}, RoundRobin{},
+                     WaitedFor([&] { reached.release(); }));
+  // What would end the call without the stop.
+  ClientOptions options;
+  options.request_timeout = options.stream_idle_timeout = 20s;
+  OpenAIClient client(server.origin(), rotator, MakeTransport<TestType>(),
+                      options);
   if (stage == "key") rotator.MarkRateLimited("sk-a", 50s);
-  if (stage == "backoff")
-    provider.Inject({.status = 503, .headers = {{"retry-after", "50"}}});
-  if (stage == "answer" || stage == "stream")
-    provider.Inject({.kind = Fault::Kind::kSlow, .pause = 20s});
+
   std::stop_source stop;
-  if (stage == "before") stop.request_stop();
-  RealClock::time_point stopped = RealClock::now();
+  RealClock::time_point stopped;
   std::jthread stopper([&] {
-    std::this_thread::sleep_for(100ms);
+    reached.acquire();
     stopped = RealClock::now();
     stop.request_stop();
   });
+  if (stage == "before") stopper.join();
   const CallOptions call{.stop = stop.get_token()};
-  Listener listener;
   const Reply reply = stage == "stream" ? client.ChatCompletionStream(
-                                              Chat("m", true), listener, call)
+                                              Chat("m", true), Listener(), call)
                                         : client.ChatCompletion(Chat(), call);
   const auto returned = RealClock::now();
-  stopper.join();
+  if (stopper.joinable()) stopper.join();
   INFO(stage);
   CHECK(returned - stopped < kSoon);
   CHECK(reply.outcome == Outcome::kStopped);
-  CHECK(provider.Counts().requests ==
-        (stage == "key" || stage == "before" ? 0U : 1U));
+  CHECK(requests == (stage == "key" || stage == "before" ? 0 : 1));
   CHECK(Row(rotator, "A").in_flight == 0);
 }
 
@@ -514,15 +547,6 @@ TEMPLATE_TEST_CASE("a healthy stream is not cut by the request timeout",
   CHECK(listener.text == kAnswerText);
 }
 
-constexpr std::string_view kStreamHead =
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
-constexpr std::string_view kWord =
-    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"},"
-    "\"finish_reason\":null}]}\n\n";
-constexpr std::string_view kEnd =
-    "data: {\"choices\":[{\"index\":0,\"delta\":{},"
-    "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-
 TEMPLATE_TEST_CASE("comments do not keep a stream alive", "[client]",
                    CurlTransport, HttplibTransport) {
   const bool begun = GENERATE(true, false);
@@ -530,7 +554,8 @@ TEMPLATE_TEST_CASE("comments do not keep a stream alive", "[client]",
     peer.ReadRequest();
     peer.Write(kStreamHead);
     if (begun) peer.Write(kWord);
-    while (peer.Write(": alive\n\n")) std::this_thread::sleep_for(10ms);
+    while (peer.Write(": alive\n\n")) {
+    }
   });
   Client<TestType> pool(server.origin(), Pool("A"),
                         {.stream_idle_timeout = 100ms});
@@ -570,17 +595,29 @@ TEMPLATE_TEST_CASE("a stream that falls silent is cut", "[client]",
 
 TEMPLATE_TEST_CASE("a slow listener is no silence of the stream", "[client]",
                    CurlTransport, HttplibTransport) {
-  Setup<TestType> setup({.keys = {{"sk-a", {}}}, .event_interval = 5ms},
-                        Pool("A"), {.stream_idle_timeout = 100ms});
+  RawServer server([](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write(kStreamHead);
+    peer.Write(kWord);
+    // More than is read at once, and no event.
+    peer.Write(":" + std::string(256 << 10, ' ') + "\n\n");
+    peer.Write(kEnd);
+  });
+  Client<TestType> pool(server.origin(), Pool("A"),
+                        {.stream_idle_timeout = 100ms});
+  // The listener makes a call of its own, which takes its time.
+  Setup<TestType> other({.keys = {{"sk-a", {}}}, .latency = 200ms}, Pool("A"));
   Listener listener;
-  const Reply reply = setup.client.ChatCompletionStream(
+  const Reply reply = pool.client.ChatCompletionStream(
       Chat("m", true), [&](const SseEvent& event) {
         listener(event);
-        if (listener.events == 2) std::this_thread::sleep_for(200ms);
+        if (listener.events == 1)
+          CHECK(other.client.ChatCompletion(Chat()).ok());
       });
   INFO(reply.message);
   CHECK(reply.ok());
-  CHECK(listener.text == kAnswerText);
+  CHECK(listener.text == "word");
+  CHECK(listener.events == 2);
 }
 
 TEMPLATE_TEST_CASE("a stream cut before its first event is begun again",

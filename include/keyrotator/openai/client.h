@@ -101,7 +101,7 @@ struct Reply {
 namespace internal {
 
 // Reads through a JSON text once: whether it is one, and its top-level "model".
-class RequestReader : public nlohmann::json_sax<nlohmann::json> {
+class RequestReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
   const std::string& model() const { return model_; }
   std::size_t error_at() const { return error_at_; }
@@ -165,7 +165,8 @@ class OpenAIClient {
   // by the first Reply.
   OpenAIClient(std::string base_url, Rotator& rotator, Transport transport,
                ClientOptions options = {}, Classifier classifier = {})
-      : base_url_(std::move(base_url)),
+      : url_error_(UrlError(base_url, options)),
+        base_url_(std::move(base_url)),
         rotator_(rotator),
         transport_(std::move(transport)),
         options_(std::move(options)),
@@ -308,13 +309,12 @@ class OpenAIClient {
                           .prefer = what.prefer,
                           .stream = what.stream},
                          std::move(retry));
-    const HttpRequest request = Prepare(what, call);
     for (auto step = failover.Next(); step.what != Do::kDone;
          step = failover.Next()) {
       if (call.stop.stop_requested()) {
         failover.Stop();
       } else if (step.what == Do::kSend) {
-        Send(failover, request, what.stream, call, step.until, on_event);
+        Send(failover, what, call, step.until, on_event);
       } else if (step.for_key) {
         auto lease = rotator_.PickUntil(step.until, failover.hint(), call.stop);
         if (!call.stop.stop_requested()) failover.Offer(std::move(lease));
@@ -326,27 +326,13 @@ class OpenAIClient {
   }
 
   template <class OnEvent>
-  void Send(TheFailover& failover, const HttpRequest& request, bool stream,
-            const CallOptions& call, typename Rotator::TimePoint deadline,
-            OnEvent& on_event) {
-    using std::chrono::milliseconds;
+  void Send(TheFailover& failover, const Call& what, const CallOptions& call,
+            typename Rotator::TimePoint deadline, OnEvent& on_event) {
+    const HttpRequest request =
+        Prepare(what, call, failover.key().Reveal(), deadline);
     Sink<OnEvent> sink(rotator_, failover, on_event, request.idle_timeout);
-    HttpRequest with_key = request;
-    if (!stream) {
-      Span whole = options_.request_timeout;
-      // A deadline of 0 asks for one send without a wait, not for none.
-      if (call.deadline && call.deadline->count() > 0) {
-        const Span left =
-            std::max<Span>(deadline - rotator_.clock().now(), milliseconds(1));
-        if (whole.count() == 0 || left < whole) whole = left;
-      }
-      with_key.total_timeout = std::chrono::ceil<milliseconds>(whole);
-    }
-    with_key.headers.Add(
-        options_.auth_header,
-        options_.auth_prefix + std::string(failover.key().Reveal()));
     std::optional<TransportError> error =
-        transport_.Send(with_key, sink, call.stop);
+        transport_.Send(request, sink, call.stop);
     if (sink.idle() && !error) {
       error = TransportError{
           .kind = TransportError::Kind::kTimeout,
@@ -356,20 +342,26 @@ class OpenAIClient {
                    error ? &*error : nullptr);
   }
 
-  // Why the call cannot be made, or nothing. Fills in the scope.
-  std::string Check(const Call& what, std::string& scope) const {
-    const auto url = internal::ParseUrl(base_url_);
-    if (!url || base_url_.find('#') != base_url_.npos) {
+  // Why no call can be made, or nothing.
+  static std::string UrlError(const std::string& base_url,
+                              const ClientOptions& options) {
+    const auto url = internal::ParseUrl(base_url);
+    if (!url || base_url.find('#') != base_url.npos) {
       return "The base URL cannot be used; it must look like "
              "https://api.openai.com/v1, without a user name or fragment.";
     }
-    if (!url->tls && !options_.allow_http && !internal::IsLoopback(url->host)) {
+    if (!url->tls && !options.allow_http && !internal::IsLoopback(url->host)) {
       return fmt::format(
           "{} is not encrypted, and the keys would travel readable; use https, "
-          "or set "
-          "ClientOptions::allow_http if the way is safe.",
+          "or set ClientOptions::allow_http if the way is safe.",
           url->origin);
     }
+    return {};
+  }
+
+  // Why the call cannot be made, or nothing. Fills in the scope.
+  std::string Check(const Call& what, std::string& scope) const {
+    if (!url_error_.empty()) return url_error_;
     if (what.path.empty() || what.path[0] != '/')
       return "The path must begin with a slash, as in /embeddings.";
     if (std::string_view(what.method) != "POST") return {};
@@ -390,10 +382,12 @@ class OpenAIClient {
     url.append(path);
     if (end == base_url_.size()) return url;
     const char mark = path.find('?') == path.npos ? '?' : '&';
-    return url.append(1, mark).append(base_url_.substr(end + 1));
+    return url.append(1, mark).append(base_url_, end + 1);
   }
 
-  HttpRequest Prepare(const Call& what, const CallOptions& call) const {
+  HttpRequest Prepare(const Call& what, const CallOptions& call,
+                      std::string_view key,
+                      typename Rotator::TimePoint deadline) const {
     using std::chrono::milliseconds;
     HttpRequest request;
     request.method = what.method;
@@ -407,11 +401,23 @@ class OpenAIClient {
     };
     if (!what.body.empty()) add("Content-Type", "application/json");
     add("Accept", what.stream ? "text/event-stream" : "application/json");
+    request.headers.Add(options_.auth_header,
+                        std::string(options_.auth_prefix).append(key));
     request.connect_timeout =
         std::chrono::ceil<milliseconds>(options_.connect_timeout);
-    if (what.stream)
+    if (what.stream) {
       request.idle_timeout =
           std::chrono::ceil<milliseconds>(options_.stream_idle_timeout);
+      return request;
+    }
+    Span whole = options_.request_timeout;
+    // A deadline of 0 asks for one send without a wait, not for none.
+    if (call.deadline && call.deadline->count() > 0) {
+      const Span left =
+          std::max<Span>(deadline - rotator_.clock().now(), milliseconds(1));
+      if (whole.count() == 0 || left < whole) whole = left;
+    }
+    request.total_timeout = std::chrono::ceil<milliseconds>(whole);
     return request;
   }
 
@@ -433,6 +439,7 @@ class OpenAIClient {
     return reply;
   }
 
+  const std::string url_error_;
   const std::string base_url_;
   Rotator& rotator_;
   Transport transport_;

@@ -21,10 +21,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "keyrotator/http.h"
 #include "keyrotator/internal/text.h"
@@ -500,29 +502,55 @@ inline std::optional<std::chrono::milliseconds> ParseExhaustedReset(
 inline RateLimits ParseRateLimits(const Headers& headers,
                                   std::chrono::system_clock::time_point now) {
   const internal::Instant server_now = internal::ServerNow(headers, now);
-  RateLimits limits;
+  // The first header of each name counts.
+  struct Limit {
+    std::string before;
+    std::string after;
+    std::optional<std::string_view> limit, remaining, reset;
+  };
+  std::vector<Limit> found;
   for (const Headers::Field& field : headers) {
     const std::string name = internal::Lower(field.name);
     const auto split = internal::SplitRateLimitName(name);
     if (!split) continue;
-    const bool tokens = name.find("token") != std::string::npos;
-    const bool bare =
-        split->before.ends_with("ratelimit-") && split->after.empty();
-    const bool requests = name.find("request") != std::string::npos || bare;
-    if (!tokens && !requests) continue;
+    auto limit = std::find_if(found.begin(), found.end(), [&](const Limit& l) {
+      return l.before == split->before && l.after == split->after;
+    });
+    if (limit == found.end()) {
+      found.push_back({.before = std::string(split->before),
+                       .after = std::string(split->after),
+                       .limit = {},
+                       .remaining = {},
+                       .reset = {}});
+      limit = std::prev(found.end());
+    }
+    auto& value = split->what == "limit"       ? limit->limit
+                  : split->what == "remaining" ? limit->remaining
+                                               : limit->reset;
+    if (!value) value = field.value;
+  }
 
-    const auto number = [&](std::string_view what) -> std::optional<double> {
-      const auto value = headers.Find(split->Sibling(what));
-      if (!value) return std::nullopt;
-      const std::optional<double> parsed = internal::ParseDecimal(*value);
+  RateLimits limits;
+  for (const Limit& texts : found) {
+    const auto named = [&](std::string_view word) {
+      return texts.before.find(word) != std::string::npos ||
+             texts.after.find(word) != std::string::npos;
+    };
+    const bool tokens = named("token");
+    const bool bare =
+        texts.before.ends_with("ratelimit-") && texts.after.empty();
+    if (!tokens && !named("request") && !bare) continue;
+
+    const auto number = [](std::optional<std::string_view> text) {
+      const std::optional<double> parsed =
+          text ? internal::ParseDecimal(*text) : std::nullopt;
       return parsed && std::isfinite(*parsed) ? parsed : std::nullopt;
     };
     RateLimit limit;
-    limit.limit = number("limit");
-    limit.remaining = number("remaining");
-    if (const auto reset = headers.Find(split->Sibling("reset"))) {
-      limit.reset = internal::ParseReset(*reset, server_now);
-    }
+    limit.limit = number(texts.limit);
+    limit.remaining = number(texts.remaining);
+    if (texts.reset)
+      limit.reset = internal::ParseReset(*texts.reset, server_now);
     RateLimit& slot = tokens ? limits.tokens : limits.requests;
     if (!internal::BindsBefore(slot, limit)) slot = limit;
   }
