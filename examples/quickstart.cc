@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <keyrotator/keyrotator.h>
 #include <keyrotator/openai/client.h>
+#include <keyrotator/status.h>
 #include <keyrotator/testing/fake_provider.h>
 #include <keyrotator/transport/curl.h>
 #include <unistd.h>
@@ -34,7 +35,6 @@ namespace {
 
 using keyrotator::ApiKey;
 using keyrotator::KeyRotator;
-using keyrotator::KeyState;
 using keyrotator::Reply;
 using namespace std::chrono_literals;
 
@@ -128,35 +128,6 @@ struct Tally {
   }
 };
 
-std::string Readable(std::chrono::nanoseconds time) {
-  const double seconds = std::chrono::duration<double>(time).count();
-  if (seconds < 100) return fmt::format("{:.1f} s", seconds);
-  return fmt::format("{:.0f} min", seconds / 60);
-}
-
-// How each key stands for that model: a rate limit concerns one model, so it
-// stands in the row's scopes.
-void PrintKeys(const KeyRotator<>& rotator, const std::string& model) {
-  constexpr auto kRow = "{:<14}{:<11}{:>8}{:>8}{:>6}   {}\n";
-  fmt::print(kRow, "key", "state", "requests", "served", "429s", "returns");
-  for (const keyrotator::KeyStatus& key : rotator.Snapshot()) {
-    KeyState state = key.state;
-    auto returns_in = key.returns_in;
-    for (const keyrotator::ScopeStatus& scope : key.scopes) {
-      if (state == KeyState::kAvailable && scope.scope == model) {
-        state = scope.state;
-        returns_in = scope.returns_in;
-      }
-    }
-    const std::string returns = returns_in ? "in " + Readable(*returns_in)
-                                : state == KeyState::kFailed
-                                    ? "when it is restored"
-                                    : "";
-    fmt::print(kRow, key.name, ToString(state), key.picks, key.successes,
-               key.rate_limits, returns);
-  }
-}
-
 // Sends `count` requests and a streamed one. True: all were served.
 bool Serve(Client& client, KeyRotator<>& rotator, const std::string& model,
            int count, int threads) {
@@ -178,7 +149,7 @@ bool Serve(Client& client, KeyRotator<>& rotator, const std::string& model,
   if (!text.empty()) fmt::print("The streamed answer: {}\n", text);
   fmt::print("\n");
 
-  PrintKeys(rotator, model);
+  fmt::print("{}", keyrotator::StatusTable(rotator.Snapshot()));
   fmt::print(
       "\nWith rotation:    {} of {} served in {:.1f} s (attempts: {}, another "
       "key took over: {})\n",

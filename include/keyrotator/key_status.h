@@ -78,7 +78,8 @@ struct KeyStatus {
   double weight = 1;
   std::size_t max_in_flight = 0;  // 0: no cap
 
-  // Of the whole key; see `scopes` for single ones.
+  // Of the whole key: a key that is available may cool in one of `scopes` all
+  // the same.
   KeyState state = KeyState::kAvailable;
   // How long until time alone brings the key back; empty if it is available, or
   // if time alone does not.
