@@ -5,19 +5,24 @@
 //   OPENAI_API_KEYS=sk-one,sk-two chat --model gpt-4o
 //   echo "Say hello." | chat --fake
 //   chat --base-url http://127.0.0.1:8000/v1 --model llama "Say hello."
+//   chat --config examples/providers.yaml --provider local
 //
-// The keys come from OPENAI_API_KEYS (separated by commas) or OPENAI_API_KEY.
+// Without --config the keys come from OPENAI_API_KEYS (separated by commas) or
+// OPENAI_API_KEY.
 
 #include <fmt/format.h>
 #include <keyrotator/keyrotator.h>
 #include <keyrotator/openai/client.h>
+#include <keyrotator/openai/make_client.h>
 #include <keyrotator/testing/fake_provider.h>
 #include <keyrotator/transport/curl.h>
+#include <keyrotator/yaml.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <exception>
@@ -25,6 +30,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -36,8 +42,7 @@
 
 namespace {
 
-using keyrotator::ApiKey;
-using keyrotator::KeyRotator;
+using keyrotator::ProviderConfig;
 using keyrotator::Reply;
 
 // Ctrl-C stops the answer that runs, or the program if none does. The signal is
@@ -151,23 +156,47 @@ class Chat {
   nlohmann::json messages_ = nlohmann::json::array();
 };
 
+// The provider of that name in a file; without a name the first.
+ProviderConfig FromFile(const std::string& file, const std::string& name) {
+  const auto providers = keyrotator::LoadProviders(file);
+  if (name.empty()) return providers.front();
+  const auto found = std::find_if(
+      providers.begin(), providers.end(),
+      [&](const ProviderConfig& config) { return config.name == name; });
+  if (found != providers.end()) return *found;
+  std::vector<std::string> names;
+  for (const ProviderConfig& config : providers) names.push_back(config.name);
+  throw std::invalid_argument(fmt::format("{} has no provider {}; it has {}",
+                                          file, name, fmt::join(names, ", ")));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   std::string base_url =
       Environment("OPENAI_BASE_URL", "https://api.openai.com/v1");
-  std::string model = Environment("OPENAI_MODEL", "gpt-4o-mini");
+  std::string file;
+  std::string name;
+  std::string model;
   std::string prompt;
   bool fake = false;
   CLI::App app("Chats with an OpenAI-compatible provider over a pool of keys.");
   app.add_option("prompt", prompt, "One prompt; else each line of the input");
-  app.add_option("--base-url", base_url)->capture_default_str();
-  app.add_option("--model", model)->capture_default_str();
-  app.add_flag("--fake", fake, "A fake provider with two keys, one revoked");
+  CLI::Option* const url =
+      app.add_option("--base-url", base_url)->capture_default_str();
+  CLI::Option* const config_file =
+      app.add_option("--config", file, "Providers and keys, in YAML")
+          ->excludes(url);
+  app.add_option("--provider", name, "One of them; else the first")
+      ->needs(config_file);
+  app.add_option("--model", model,
+                 "Else OPENAI_MODEL, the provider's first or gpt-4o-mini");
+  app.add_flag("--fake", fake, "A fake provider with two keys, one revoked")
+      ->excludes(config_file, url);
   CLI11_PARSE(app, argc, argv);
 
   CtrlC ctrl_c;
-  std::vector<ApiKey> keys;
+  ProviderConfig config;
   std::optional<keyrotator::testing::FakeProvider> provider;
   if (fake) {
     using keyrotator::testing::FakeKeyState;
@@ -175,19 +204,23 @@ int main(int argc, char** argv) try {
         .keys = {{"sk-revoked", {.state = FakeKeyState::kRevoked}},
                  {"sk-good", {}}},
         .event_interval = std::chrono::milliseconds(100)});
-    base_url = provider->base_url();
-    keys = {ApiKey("sk-revoked", {.name = "revoked"}),
-            ApiKey("sk-good", {.name = "good"})};
+    config.base_url = provider->base_url();
+    config.api_keys = {{.key = "sk-revoked", .options = {.name = "revoked"}},
+                       {.key = "sk-good", .options = {.name = "good"}}};
+  } else if (!file.empty()) {
+    config = FromFile(file, name);
   } else {
-    for (const char* name : {"OPENAI_API_KEYS", "OPENAI_API_KEY"}) {
-      for (const std::string& key : KeysFromEnvironment(name))
-        keys.emplace_back(key);
-    }
+    config.base_url = base_url;
+    config.api_keys = {{.key_env = "OPENAI_API_KEYS"}};
+    config.api_key_env = "OPENAI_API_KEY";
+  }
+  if (model.empty()) {
+    model = Environment("OPENAI_MODEL", config.models.empty()
+                                            ? "gpt-4o-mini"
+                                            : config.models.front());
   }
 
-  KeyRotator rotator(keys);
-  keyrotator::OpenAIClient client(base_url, rotator,
-                                  keyrotator::CurlTransport{});
+  auto client = keyrotator::MakeClient(config, keyrotator::CurlTransport{});
   Chat chat(client, model);
   if (!prompt.empty()) return chat.Ask(prompt, ctrl_c) ? 0 : 1;
 

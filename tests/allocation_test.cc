@@ -1,11 +1,7 @@
-// Picking a key allocates nothing in steady state. A file of its own, since it
-// replaces operator new (not inlined: GCC 12 then warns of the free in it).
+// Picking a key allocates nothing in steady state.
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
-#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,47 +10,13 @@
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
-
-namespace {
-
-std::atomic<std::size_t> allocations{0};
-
-void* Allocate(std::size_t size, std::size_t alignment) {
-  ++allocations;
-  // aligned_alloc wants a multiple of the alignment, and not 0.
-  const std::size_t rounded = (size / alignment + 1) * alignment;
-  if (void* memory = std::aligned_alloc(alignment, rounded)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  return Allocate(size, alignof(std::max_align_t));
-}
-[[gnu::noinline]] void* operator new(std::size_t size,
-                                     std::align_val_t alignment) {
-  return Allocate(size, static_cast<std::size_t>(alignment));
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory,
-                                       std::align_val_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t,
-                                       std::align_val_t) noexcept {
-  std::free(memory);
-}
+#include "tests/support/count_allocations.h"
 
 namespace keyrotator {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::CountAllocations;
 using testing::ManualClock;
 
 constexpr const char* kScopes[] = {"", "gpt-4o-mini-with-a-long-name", "m2",
@@ -109,9 +71,9 @@ std::size_t AllocationsInSteadyState(Policy policy) {
   round();
   clock.Advance(1010s);  // some return between the rounds
   rotator.Pick();
-  const std::size_t before = allocations.load();
+  const std::size_t before = CountAllocations();
   round();
-  const std::size_t after = allocations.load();
+  const std::size_t after = CountAllocations();
   for (auto& lease : held) lease.reset();
   return after - before;
 }
@@ -119,9 +81,9 @@ std::size_t AllocationsInSteadyState(Policy policy) {
 }  // namespace
 
 TEST_CASE("the test sees an allocation", "[allocation]") {
-  const std::size_t before = allocations.load();
+  const std::size_t before = CountAllocations();
   const std::string text(100, 'x');
-  CHECK(allocations.load() > before);
+  CHECK(CountAllocations() > before);
 }
 
 TEST_CASE("a pick allocates nothing in steady state", "[allocation]") {
@@ -139,9 +101,9 @@ TEST_CASE("a pick allocates nothing when every key is out", "[allocation]") {
   rotator.MarkFailed("sk-0");
   rotator.MarkRateLimited("sk-1", 10s);
   rotator.Pick();
-  const std::size_t before = allocations.load();
+  const std::size_t before = CountAllocations();
   for (int i = 0; i < 100; ++i) rotator.Pick();
-  CHECK(allocations.load() == before);
+  CHECK(CountAllocations() == before);
 }
 
 }  // namespace keyrotator

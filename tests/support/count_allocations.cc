@@ -9,18 +9,50 @@ namespace {
 
 std::atomic<std::size_t> allocations{0};
 
+void* Allocate(std::size_t size, std::size_t alignment) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  // aligned_alloc wants a multiple of the alignment, and not 0.
+  const std::size_t rounded = (size / alignment + 1) * alignment;
+  return std::aligned_alloc(alignment, rounded);
+}
+
+void* AllocateOrThrow(std::size_t size, std::size_t alignment) {
+  if (void* memory = Allocate(size, alignment)) return memory;
+  throw std::bad_alloc();
+}
+
+constexpr std::size_t kUsual = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+
 }  // namespace
 
 std::size_t CountAllocations() { return allocations.load(); }
 
 }  // namespace keyrotator::testing
 
-void* operator new(std::size_t size) {
-  keyrotator::testing::allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
+// Those for arrays call these. AddressSanitizer brings its own of each that is
+// missing here, and would report what one kind allocates and the other frees.
+
+using keyrotator::testing::Allocate;
+using keyrotator::testing::AllocateOrThrow;
+using keyrotator::testing::kUsual;
+
+void* operator new(std::size_t size) { return AllocateOrThrow(size, kUsual); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return AllocateOrThrow(size, static_cast<std::size_t>(alignment));
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return Allocate(size, kUsual);
+}
+void* operator new(std::size_t size, std::align_val_t alignment,
+                   const std::nothrow_t&) noexcept {
+  return Allocate(size, static_cast<std::size_t>(alignment));
 }
 
 void operator delete(void* memory) noexcept { std::free(memory); }
-
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
