@@ -357,6 +357,7 @@ inline RetryOptions MakeRetryOptions(const ProviderConfig& config) {
   RetryOptions retry = config.retry;
   GuessedCooldown& guess = retry.guess;
   if (config.cooldown) {
+    // Who says how long wants no pace that is learned.
     guess = {.initial = *config.cooldown,
              .multiplier = 1,
              .max = RotatorOptions().max_cooldown};
