@@ -141,7 +141,7 @@ class ShadowBucket {
 
     double LevelAt(Nanos now) const {
       if (limit <= 0) return std::numeric_limits<double>::infinity();
-      return Refilled(level, level_time, now);
+      return now <= level_time ? level : Refilled(level, level_time, now);
     }
     double Refilled(double from, Nanos since, Nanos now) const {
       return std::min(limit,
