@@ -147,6 +147,25 @@ TEST_CASE("what makes no sense is no report", "[shadow_bucket]") {
   }
 }
 
+TEST_CASE("the time to a full bucket tells what 'remaining' rounds away",
+          "[shadow_bucket]") {
+  ShadowBucket bucket;
+  bucket.Report({}, 0, Requests(12, 0, 60), false, kStart);  // one in 5 s
+  const ShadowBucket::Note lease = bucket.Take(0, kStart);
+  // 5.7 are left, of which the header says 5.
+  bucket.Report(lease, 0, Requests(12, 5, 31.5), false, kStart + kWay);
+  CHECK(Left(bucket, kStart + kWay) == Approx(5.7));
+}
+
+TEST_CASE("a time in whole seconds is rounded itself and tells no more",
+          "[shadow_bucket]") {
+  ShadowBucket bucket;
+  bucket.Report({}, 0, Requests(12, 0, 60), false, kStart);
+  const ShadowBucket::Note lease = bucket.Take(0, kStart);
+  bucket.Report(lease, 0, Requests(12, 5, 31), false, kStart + kWay);
+  CHECK(Left(bucket, kStart + kWay) == Approx(5));
+}
+
 TEST_CASE("a limit without a rate holds nothing back", "[shadow_bucket]") {
   ShadowBucket bucket;
   bucket.Report({}, 0, {.requests = {.limit = 60, .remaining = 0}}, false,

@@ -119,11 +119,9 @@ class ShadowBucket {
   // surprises that reports bring raise it; it fades by kFade a report.
   static constexpr double kReserve = 0.3;
   static constexpr double kFade = 0.998;
-  // The refill rate is from the reports that saw the most used, where rounding
-  // weighs least, and the lowest of these: `left` is rounded down, so each is
-  // too high. What they saw fades, so that a new rate is learned.
+  // The refill rate is from the report that saw the most used, where rounding
+  // weighs least. What that saw fades, so that a new rate is learned.
   static constexpr double kUsedFade = 0.99;
-  static constexpr double kRateFade = 1.001;
   static constexpr Nanos kSecond = 1'000'000'000;
   // Below it the difference of two levels means nothing.
   static constexpr double kTolerance = 1e-9;
@@ -206,13 +204,19 @@ class ShadowBucket {
     const double used = dimension.limit - left;
     const double reset =
         said.reset ? static_cast<double>(said.reset->count()) : 0;
-    if (reset > 0 && used > 0 && used >= dimension.rate_used * kUsedFade) {
-      const double rate = used / reset;
-      dimension.rate = dimension.rate_used > 0
-                           ? std::min(rate, dimension.rate * kRateFade)
-                           : rate;
-      dimension.rate_used = std::max(used, dimension.rate_used * kUsedFade);
+    dimension.rate_used *= kUsedFade;
+    if (reset > 0 && used > 0 && used >= dimension.rate_used) {
+      dimension.rate = used / reset;
+      dimension.rate_used = used;
     }
+
+    // `left` is rounded down; how long it takes to refill tells the rest,
+    // unless that is rounded, too.
+    const bool fine = said.reset && said.reset->count() % kSecond != 0;
+    const double exact =
+        fine ? std::clamp(dimension.limit - dimension.rate * reset, left,
+                          left + 1)
+             : left;
 
     dimension.reserve =
         std::max(i == 0 ? kReserve : 0, dimension.reserve * kFade);
@@ -221,7 +225,7 @@ class ShadowBucket {
     if (lease.known && (believed < dimension.limit / 10 ||
                         believed < 2 * dimension.reserve + lease.cost[i])) {
       const double expected = believed - (refused ? 0 : lease.cost[i]);
-      dimension.reserve = std::max(dimension.reserve, expected - left);
+      dimension.reserve = std::max(dimension.reserve, expected - exact);
     }
     dimension.reserve = std::min(dimension.reserve, dimension.limit / 2);
 
@@ -230,13 +234,6 @@ class ShadowBucket {
     if (first)
       since = std::min(others_in_flight,
                        left);  // some of them the provider has counted
-    // `left` is rounded down; how long it takes to refill tells the rest,
-    // unless that is rounded, too.
-    const bool fine = said.reset && said.reset->count() % kSecond != 0;
-    const double exact =
-        fine ? std::clamp(dimension.limit - dimension.rate * reset, left,
-                          left + 1)
-             : left;
     const Nanos admitted = lease.known ? SaturatingAdd(lease.time, kWay) : now;
     const double reported = dimension.Refilled(exact, admitted, now) - since;
     // Headers are rounded down: an own count between what they say and one more
