@@ -28,11 +28,11 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "tests/support/raw_server.h"
+#include "tests/support/temporary_directory.h"
 
 namespace keyrotator::testing {
 
@@ -97,7 +97,7 @@ class Nginx {
   std::vector<Line> Stop() {
     Kill(SIGTERM);
     std::vector<Line> lines;
-    std::ifstream log(folder_.path / "access.log");
+    std::ifstream log(folder_ / "access.log");
     Line line;
     while (log >> line.at >> line.status &&
            std::getline(log >> std::ws, line.key))
@@ -106,24 +106,6 @@ class Nginx {
   }
 
  private:
-  // A new directory that goes with all that is in it.
-  struct Folder {
-    Folder() {
-      std::string name =
-          std::filesystem::temp_directory_path() / "kr-nginx-XXXXXX";
-      if (::mkdtemp(name.data()) == nullptr)
-        throw std::runtime_error("cannot make a directory " + name);
-      path = name;
-    }
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-    ~Folder() {
-      std::error_code ignored;
-      std::filesystem::remove_all(path, ignored);
-    }
-    std::filesystem::path path;
-  };
-
   // `return` answers before the limiter is asked, hence the second server.
   void Configure(const NginxOptions& options) const {
     const std::string retry_after =
@@ -131,7 +113,7 @@ class Nginx {
             ? ""
             : fmt::format("add_header Retry-After {} always;",
                           options.retry_after);
-    std::ofstream(folder_.path / "nginx.conf") << fmt::format(
+    std::ofstream(folder_ / "nginx.conf") << fmt::format(
         R"(daemon off;
 master_process off;
 pid nginx.pid;
@@ -171,11 +153,11 @@ http {{
 }}
 )",
         options.per_second, options.burst, port_, retry_after,
-        folder_.path.string());
+        folder_.path().string());
   }
 
   void Start(const std::string& program) {
-    const std::string folder = folder_.path.string();
+    const std::string folder = folder_.path().string();
     const std::string log = folder + "/error.log";
     const char* const arguments[] = {
         program.c_str(), "-p", folder.c_str(), "-c",
@@ -217,11 +199,11 @@ http {{
   }
 
   std::string Read(const char* name) const {
-    std::ifstream file(folder_.path / name);
+    std::ifstream file(folder_ / name);
     return {std::istreambuf_iterator<char>(file), {}};
   }
 
-  const Folder folder_;
+  const TemporaryDirectory folder_;
   int port_ = 0;
   pid_t pid_ = 0;
 };
