@@ -276,7 +276,7 @@ class KeyTable {
             : nullptr;
     if (grant != nullptr) {
       EndTrials(*grant, false);
-      Refuse(*grant);
+      grant->refused = true;
     }
     const bool shut = gate.state == Gate::State::kShut;
     if (hint > 0 || (fresh && !shut)) {
@@ -830,16 +830,6 @@ class KeyTable {
       SetTimer(*standing);
     }
     Sync(scope, group);
-  }
-
-  // The lease's request was refused: it took nothing out of the bucket.
-  void Refuse(Grant& grant) {
-    if (std::exchange(grant.refused, true)) return;
-    Standing* const standing = grant.scope->Find(*grant.slot->group);
-    if (standing == nullptr || !standing->bucket.known()) return;
-    standing->bucket.Refuse(grant.note, now_);
-    SetTimer(*standing);
-    Sync(*grant.scope, *grant.slot->group);
   }
 
   // How many leases of the group are out in the scope beside one, at most.

@@ -61,16 +61,6 @@ class ShadowBucket {
     return note;
   }
 
-  // That lease's request was refused (429), so nothing was taken out for it.
-  void Refuse(const Note& lease, Nanos now) {
-    for (std::size_t i = 0; i < 2; ++i) {
-      Dimension& dimension = dimensions_[i];
-      const bool after_report = lease.leased[i] > dimension.leased_at_report;
-      if (lease.known && after_report)
-        dimension.SetLevel(dimension.LevelAt(now) + lease.cost[i], now);
-    }
-  }
-
   // Takes the provider's word. `others_in_flight` stands in for what was leased
   // since, where the lease is older than this bucket. `refused`: the answer was
   // a 429.
@@ -112,9 +102,6 @@ class ShadowBucket {
   }
 
  private:
-  // From a lease to when the server takes its request out. Without it, buckets
-  // of one request meet a refusal for every second; much more loses throughput.
-  static constexpr Nanos kWay = 40'000'000;
   // Requests that are kept in hand, since headers are rounded and late. The
   // surprises that reports bring raise it; it fades by kFade a report.
   static constexpr double kReserve = 0.3;
@@ -135,7 +122,6 @@ class ShadowBucket {
     double level = 0;
     Nanos level_time = 0;
     double leased = 0;  // in all
-    double leased_at_report = 0;
 
     double LevelAt(Nanos now) const {
       if (limit <= 0) return std::numeric_limits<double>::infinity();
@@ -229,17 +215,16 @@ class ShadowBucket {
     }
     dimension.reserve = std::min(dimension.reserve, dimension.limit / 2);
 
-    dimension.leased_at_report = lease.known ? lease.leased[i] : 0;
-    double since = dimension.leased - dimension.leased_at_report;
+    double since = dimension.leased - (lease.known ? lease.leased[i] : 0);
     if (first)
       since = std::min(others_in_flight,
                        left);  // some of them the provider has counted
-    const Nanos admitted = lease.known ? SaturatingAdd(lease.time, kWay) : now;
+    const Nanos admitted = lease.known ? lease.time : now;
     const double reported = dimension.Refilled(exact, admitted, now) - since;
     // Headers are rounded down: an own count between what they say and one more
     // is the better one.
     const bool keep = !fine && i == 0 && own >= reported && own < reported + 1;
-    dimension.SetLevel(keep ? own : reported, std::max(now, admitted));
+    dimension.SetLevel(keep ? own : reported, now);
   }
 
   std::array<Dimension, 2> dimensions_;
