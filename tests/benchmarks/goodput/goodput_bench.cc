@@ -147,7 +147,8 @@ std::string PlotOf(const std::vector<Row>& rows) {
   for (const Entry& entry : OtherEntries()) names.push_back(entry.name);
   return Plot(
       shown, names,
-      fmt::format("One dot for each of {} simulated hours", telling.size()));
+      fmt::format("A dot for each of {} kinds of pool, provider and load",
+                  telling.size()));
 }
 
 int Main(const Options& options) {
