@@ -809,4 +809,38 @@ TEST_CASE("many who wait are all served, by few keys",
   CHECK(rotator->Available() == 2);
 }
 
+TEST_CASE("callers with and without a thread share one queue",
+          "[concurrency][waiting][T20]") {
+  constexpr int kTurns = 200;
+  // One lease at a time, so that each that ends serves another.
+  auto rotator = MakeRotator({ApiKey("sk-0", {.max_in_flight = 1})});
+  std::atomic<int> served{0};
+  std::atomic<int> called{0};
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 2; ++i) {
+      threads.emplace_back([&] {
+        for (int turn = 0; turn < kTurns; ++turn) {
+          if (rotator->PickFor(1h)) ++served;
+        }
+      });
+      threads.emplace_back([&] {
+        for (int turn = 0; turn < kTurns; ++turn) {
+          // A call may be under way while the place is given up: it must not
+          // refer to this turn.
+          const auto mine = std::make_shared<std::atomic<bool>>(false);
+          const auto waiting = rotator->WhenUsable(
+              {}, [mine](const Lease&) { mine->store(true); });
+          // Every third gives up, be it served by then or not.
+          if (turn % 3 == 0) continue;
+          if (Eventually([&] { return mine->load(); })) ++called;
+        }
+      });
+    }
+  }
+  CHECK(served == 2 * kTurns);
+  CHECK(called == 2 * (kTurns - (kTurns + 2) / 3));
+  CHECK(rotator->Available() == 1);
+}
+
 }  // namespace keyrotator
