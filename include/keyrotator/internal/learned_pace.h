@@ -28,7 +28,8 @@ class LearnedPace {
 
   bool Fits(Nanos now) const { return !known() || CreditAt(now) >= kOne; }
 
-  // When a lease may go out, if none does before; kNever is not among it.
+  // When a lease may go out, if none does before; where that is more than a
+  // minute away, when to ask again.
   Nanos WhenFits(Nanos now) const {
     if (Fits(now)) return now;
     const double wait = std::ceil((1 - CreditAt(now)) / Speed());
