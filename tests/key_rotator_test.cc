@@ -3,7 +3,9 @@
 
 #include "keyrotator/key_rotator.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <optional>
@@ -1070,6 +1072,78 @@ TEST_CASE("a place in the queue may outlive the rotator", "[rotator][wait]") {
   rotator.reset();
   waiting.reset();
   CHECK_FALSE(called);
+}
+
+TEST_CASE("who gives up a place from within another's call is not called",
+          "[rotator][wait]") {
+  ManualClock clock;
+  KeyRotator rotator(ApiKeys(), {}, RoundRobin{}, clock);
+  std::string served;
+  std::vector<Lease> held;
+  std::optional<decltype(rotator)::Waiting> second;
+  const auto first = rotator.WhenUsable({}, [&](Lease lease) {
+    served += "first ";
+    held.push_back(std::move(lease));
+    second.reset();
+  });
+  second = rotator.WhenUsable({}, [&](const Lease&) { served += "second "; });
+  rotator.Replace(Letters("AB"));
+  CHECK(served == "first ");
+  CHECK(Row(rotator, "B").in_flight == 0);
+}
+
+TEST_CASE("a lease that ends in a call serves the next after it, not within it",
+          "[rotator][wait]") {
+  ManualClock clock;
+  KeyRotator rotator({ApiKey("sk-a", {.max_in_flight = 1})}, {}, RoundRobin{},
+                     clock);
+  std::optional<Lease> lease = rotator.Pick();
+  std::vector<decltype(rotator)::Waiting> waiting;
+  int depth = 0;
+  int deepest = 0;
+  int served = 0;
+  for (int i = 0; i < 1000; ++i) {
+    waiting.push_back(*rotator.WhenUsable({}, [&](Lease mine) {
+      deepest = std::max(deepest, ++depth);
+      { const Lease ended = std::move(mine); }
+      ++served;
+      --depth;
+    }));
+  }
+  lease.reset();
+  CHECK(served == 1000);
+  CHECK(deepest == 1);
+}
+
+TEST_CASE("who need not wait is no waiter", "[rotator][wait]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("A"), {.max_waiters = 1}, RoundRobin{}, clock);
+  rotator.MarkRateLimited(*rotator.Pick({.scope = "busy"}), seconds(60));
+  const auto waiting =
+      rotator.WhenUsable({.scope = "busy"}, [](const Lease&) {});
+  bool served = false;
+  CHECK(rotator.WhenUsable({.scope = "idle"},
+                           [&](const Lease&) { served = true; }));
+  CHECK(served);
+}
+
+TEST_CASE("a cost that is no number counts as not known", "[rotator]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("A"), {}, RoundRobin{}, clock);
+  const double inf = std::numeric_limits<double>::infinity();
+  const auto report = [&](double remaining, Span reset, double cost) {
+    const auto lease = rotator.Pick({.cost = cost});
+    REQUIRE(lease);
+    rotator.ReportLimits(
+        *lease,
+        {.tokens = {.limit = 1000, .remaining = remaining, .reset = reset}});
+  };
+  report(1000, seconds(0), std::nan(""));
+  report(500, seconds(30), inf);
+  report(500, seconds(30), -5);
+  clock.Advance(hours(1));
+  CHECK(rotator.Pick({.cost = std::nan("")}));
+  CHECK(rotator.Pick({.cost = 900}));
 }
 
 TEST_CASE("what WhenUsable calls may mark its lease and wait again",

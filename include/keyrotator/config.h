@@ -175,10 +175,18 @@ inline std::string ShownVariable(const std::string& name) {
   const bool usual = std::all_of(name.begin(), name.end(), [](char c) {
     return (c >= 'A' && c <= 'Z') || IsDigit(c) || c == '_';
   });
-  return usual ? name : "a variable";
+  const bool digits = std::any_of(name.begin(), name.end(), IsDigit);
+  return usual && (!digits || name.find('_') != name.npos) ? name
+                                                           : "a variable";
 }
 inline std::string ShownPath(const std::string& path) {
-  return path.find_first_of("/.") != path.npos ? path : "a file";
+  std::error_code ignored;
+  const std::filesystem::path parent =
+      std::filesystem::path(path).parent_path();
+  const bool there =
+      std::filesystem::exists(path, ignored) ||
+      (!parent.empty() && std::filesystem::is_directory(parent, ignored));
+  return there ? path : "a file";
 }
 
 // How an error speaks of the provider.

@@ -26,6 +26,7 @@
 #include <concepts>
 #include <condition_variable>
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <iosfwd>
 #include <memory>
@@ -244,21 +245,24 @@ class KeyRotator {
 
   // Waits as PickUntil does, but without a thread, for an event loop:
   // `on_lease` is called once, with the lease, by whichever call makes a key
-  // usable (a report, the end of a lease, Poll), after the lock was released;
-  // if a key is usable now, before this returns. Time passes in calls alone:
-  // see Poll. None if as many callers wait as may
-  // (RotatorOptions::max_waiters). What `hint` refers to is copied. On several
-  // threads the call may still come while the place in the queue is being given
-  // up. `on_lease` must not throw.
+  // usable (a report, the end of a lease, a Snapshot, Poll), after the lock was
+  // released; if a key is usable now, as a rule before this returns. Time
+  // passes in calls alone: see Poll. None if it would have to wait and as many
+  // callers do as may (RotatorOptions::max_waiters). What `hint` refers to is
+  // copied. Calls are made one after the other, never one within another; once
+  // its place in the queue is given up `on_lease` is not called, unless another
+  // thread is about to. It must not throw.
   std::optional<Waiting> WhenUsable(const PickHint& hint,
                                     std::function<void(Lease)> on_lease) {
     Core& core = *core_;
-    auto waiter = std::make_unique<LoopWaiter>(hint, std::move(on_lease));
+    auto waiter = std::make_shared<LoopWaiter>(hint, std::move(on_lease));
     const internal::Nanos now = core.Now();
     std::unique_lock lock(core.mutex);
-    const bool queued = core.table.Enqueue(*waiter, now);
+    waiter->granted = core.table.PickInTurn(hint, now, waiter->grant);
+    if (waiter->granted) core.table.granted.push_back(waiter.get());
+    const bool in = waiter->granted || core.table.Enqueue(*waiter, now);
     core.Finish(lock);
-    if (!queued) return std::nullopt;
+    if (!in) return std::nullopt;
     return Waiting(core_.shared, std::move(waiter));
   }
 
@@ -420,7 +424,8 @@ class KeyRotator {
   };
 
   // Waits without one, with what its hint refers to.
-  struct LoopWaiter : internal::Request {
+  struct LoopWaiter : internal::Request,
+                      std::enable_shared_from_this<LoopWaiter> {
     LoopWaiter(const PickHint& wanted, std::function<void(Lease)> call)
         : Request(wanted),
           scope_name(wanted.scope),
@@ -436,6 +441,13 @@ class KeyRotator {
     std::string affinity;
     std::vector<KeyId> exclude;
     std::function<void(Lease)> on_lease;
+    bool left = false;  // under the rotator's mutex: not to be called any more
+  };
+
+  // One of them who is to be called.
+  struct Call {
+    std::shared_ptr<LoopWaiter> waiter;
+    Lease lease;
   };
 
   // What leases share with the rotator, as they may outlive it.
@@ -449,6 +461,8 @@ class KeyRotator {
     Waiter* timekeeper =
         nullptr;  // under mutex: who wakes when something is due
     internal::Nanos wakes_at = internal::kNever;  // under mutex: when that is
+    std::deque<Call> calls;                       // under mutex
+    bool delivering = false;  // under mutex: somebody makes the calls
     std::atomic<bool> needs_now{false};
     [[no_unique_address]] Clock clock;
 
@@ -468,23 +482,42 @@ class KeyRotator {
       needs_now.store(table.needs_now(), std::memory_order_relaxed);
       if (timekeeper != nullptr && table.next_due() < wakes_at)
         Nudge(*timekeeper);
-      // What may call the rotator again is called without the lock.
-      std::vector<std::pair<std::function<void(Lease)>, Lease>> calls;
       for (internal::Request* request : table.granted) {
         if (request->in_loop) {
-          calls.emplace_back(
-              std::move(static_cast<LoopWaiter*>(request)->on_lease),
-              Lease(request->grant));
+          calls.push_back(
+              {static_cast<LoopWaiter*>(request)->shared_from_this(),
+               Lease(request->grant)});
         } else {
           static_cast<Waiter*>(request)->wake.notify_one();
         }
       }
       table.granted.clear();
-      std::vector<KeyEvent> events;
-      if (!table.events.empty()) events.swap(table.events);
+      // What may call the rotator again is called without the lock.
+      const std::vector<KeyEvent> events = std::exchange(table.events, {});
+      const bool deliver = !calls.empty();
       lock.unlock();
       for (const KeyEvent& event : events) table.options().on_event(event);
-      for (auto& [call, lease] : calls) call(std::move(lease));
+      if (deliver) Deliver(lock);
+    }
+
+    // Calls those of WhenUsable who were granted a lease, one after the other:
+    // a call that ends a lease grants the next, which is not called from
+    // within.
+    void Deliver(std::unique_lock<Mutex>& lock) {
+      lock.lock();
+      if (!std::exchange(delivering, true)) {
+        while (!calls.empty()) {
+          std::optional<Call> call(std::move(calls.front()));
+          calls.pop_front();
+          const bool left = call->waiter->left;
+          lock.unlock();
+          if (!left) call->waiter->on_lease(std::move(call->lease));
+          call.reset();  // its lease may end here, which takes the lock
+          lock.lock();
+        }
+        delivering = false;
+      }
+      lock.unlock();
     }
 
     static void Nudge(Waiter& waiter) {
@@ -642,17 +675,18 @@ class KeyRotator<Policy, Clock, Mutex>::Waiting {
   ~Waiting() {
     if (waiter_ == nullptr) return;
     std::unique_lock lock(core_->mutex);
+    waiter_->left = true;
     if (!waiter_->granted) core_->table.Cancel(*waiter_);
     core_->Finish(lock);
   }
 
  private:
   friend class KeyRotator;
-  Waiting(std::shared_ptr<Core> core, std::unique_ptr<LoopWaiter> waiter)
+  Waiting(std::shared_ptr<Core> core, std::shared_ptr<LoopWaiter> waiter)
       : core_(std::move(core)), waiter_(std::move(waiter)) {}
 
   std::shared_ptr<Core> core_;
-  std::unique_ptr<LoopWaiter> waiter_;
+  std::shared_ptr<LoopWaiter> waiter_;
 };
 
 // KeyRotator rotator({"sk-a", "sk-b"});

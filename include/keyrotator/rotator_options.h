@@ -50,8 +50,9 @@ struct RotatorOptions {
   double cooldown_multiplier = 1;
   // Whether to learn from its refusals how fast a provider lets requests
   // through that reports no limits, and to let them out at that pace then. It
-  // wants each success told by MarkSucceeded; else it takes the provider for
-  // slower than it is. OpenAIClient does, whatever stands here.
+  // learns from what is told by lease, and wants each success told by
+  // MarkSucceeded; else it takes the provider for slower than it is.
+  // OpenAIClient does so, whatever stands here.
   bool learn_pace = false;
   // Whether after a guessed cooldown a single lease goes out, and others once
   // it has ended or succeeded.

@@ -51,7 +51,7 @@ struct PickHint {
   // The key to take if it is usable, out of turn.
   std::optional<KeyId> prefer = {};
   // The tokens that the request is expected to take out of a reported token
-  // limit.
+  // limit. Negative or not finite: not known.
   double cost = 0;
 };
 

@@ -113,6 +113,20 @@ TEST_CASE("refusals and nothing else make the pauses longer, up to a minute",
   CHECK(before == 60 * kSecond);
 }
 
+TEST_CASE(
+    "a lease of which nobody tells costs a minute, however long a hint was",
+    "[learned_pace]") {
+  LearnedPace pace;
+  const Nanos day = 86'400 * kSecond;
+  pace.Refuse(10 * day, kSecond, 0);
+  pace.HoldUntil(day);
+  REQUIRE(pace.Fits(day));
+  pace.Take(day);
+  const Nanos next = pace.WhenFits(day);
+  CHECK(next <= day + 60 * kSecond);
+  CHECK(pace.Fits(next));
+}
+
 TEST_CASE("what a quiet time saves up may go out at once", "[learned_pace]") {
   LearnedPace pace;
   pace.Refuse(kSecond, kSecond, 0);

@@ -333,7 +333,7 @@ class KeyTable {
       if (Standing* standing = grant->scope->Find(*slot.group);
           standing != nullptr) {
         settle(standing->gate);
-        if (standing->pace.known() &&
+        if (!std::exchange(grant->served, true) && standing->pace.known() &&
             GateOf(*grant->scope, *standing).IsFresh(grant->ticket)) {
           standing->pace.Succeed(now_);
           SetTimer(*standing);

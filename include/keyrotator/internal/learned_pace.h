@@ -28,8 +28,7 @@ class LearnedPace {
 
   bool Fits(Nanos now) const { return !known() || CreditAt(now) >= kOne; }
 
-  // When a lease may go out, if none does before; where that is more than a
-  // minute away, when to ask again.
+  // When a lease may go out, if none does before.
   Nanos WhenFits(Nanos now) const {
     if (Fits(now)) return now;
     const double wait = std::ceil((1 - CreditAt(now)) / Speed());
@@ -64,8 +63,8 @@ class LearnedPace {
   Nanos Refuse(Nanos hint, Nanos guess, Nanos now) {
     if (!known()) {
       searching_ = true;
-      rate_ =
-          1 / static_cast<double>(std::max<Nanos>(hint > 0 ? hint : guess, 1));
+      SetRate(1 /
+              static_cast<double>(std::max<Nanos>(hint > 0 ? hint : guess, 1)));
     } else {
       Sample(now);
       searching_ = sampled_ < kEnough;
@@ -93,7 +92,7 @@ class LearnedPace {
   // Two requests' time at the pace: what was refused too much is made good, and
   // the first after it meets no new edge.
   static constexpr double kGap = 2;
-  // The longest pause that is a guess.
+  // The longest pause, and time from one lease to the next, that is a guess.
   static constexpr Nanos kMaxGap = 60'000'000'000;
   // What sets a window apart from a bucket, whose hint is the time for one
   // request: seconds, rounded up, and that of several requests.
@@ -126,7 +125,13 @@ class LearnedPace {
     sampled_time_ = sampled_time_ * fade +
                     static_cast<double>(std::max<Nanos>(now - refused_, 1));
     // Half a request more: zero admitted is a rate, too.
-    rate_ = (sampled_ + 0.5) / sampled_time_;
+    SetRate((sampled_ + 0.5) / sampled_time_);
+  }
+
+  // No lower than one in kMaxGap: what is not reported, or neither good nor
+  // refused, must not shut a key for as long as a long hint was.
+  void SetRate(double rate) {
+    rate_ = std::max(rate, 1 / static_cast<double>(kMaxGap));
   }
 
   // Without a hint. Where nothing at all is admitted it doubles.

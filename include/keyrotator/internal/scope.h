@@ -39,6 +39,7 @@ struct Grant {
   std::uint8_t trials = 0;
   bool counted = false;  // in Scope::in_flight
   bool refused = false;  // reported as rate limited
+  bool served = false;   // reported as succeeded
   ShadowBucket::Note note;
 };
 

@@ -46,6 +46,7 @@ class ShadowBucket {
 
   // Takes a request of `tokens` out.
   Note Take(double tokens, Nanos now) {
+    if (!std::isfinite(tokens) || tokens < 0) tokens = 0;
     Note note;
     note.known = true;
     note.cost = {1, static_cast<float>(tokens)};
@@ -74,15 +75,14 @@ class ShadowBucket {
   // whose cost is not known takes some tokens all the same.
   bool Fits(double tokens, Nanos now) const {
     return dimensions_[0].Has(dimensions_[0].Needed(1), now) &&
-           dimensions_[1].Has(dimensions_[1].Needed(std::max(tokens, 1.0)),
-                              now);
+           dimensions_[1].Has(dimensions_[1].Needed(std::fmax(tokens, 1)), now);
   }
 
   // When it would be, if nothing else is leased until then.
   Nanos WhenFits(double tokens, Nanos now) const {
     return std::max(dimensions_[0].WhenAt(dimensions_[0].Needed(1), now),
                     dimensions_[1].WhenAt(
-                        dimensions_[1].Needed(std::max(tokens, 1.0)), now));
+                        dimensions_[1].Needed(std::fmax(tokens, 1)), now));
   }
 
   // The share of the limit that is left, the smallest over the dimensions: 0 to
