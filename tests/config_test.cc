@@ -425,10 +425,27 @@ TEST_CASE("a rotator is made as the configuration says", "[config]") {
   CHECK(rotator.Available() == 2);
 }
 
-TEST_CASE("by default it goes in turn on the steady clock", "[config]") {
+TEST_CASE("where no limits are reported the default goes in turn", "[config]") {
   auto rotator =
       MakeKeyRotator({.api_keys = {{.key = "sk-a"}, {.key = "sk-b"}}});
   CHECK(PickNames(rotator, 4) == "key-1 key-2 key-1 key-2");
+}
+
+TEST_CASE("a key in the place of a file or a variable is not shown",
+          "[config]") {
+  for (const char* key :
+       {"abc123.SECRETSECRET", "c2VjcmV0/SECRETSECRET", "sk-SECRETSECRET"}) {
+    CAPTURE(key);
+    const std::string error =
+        Error([&] { ResolveKeys({.api_keys = {{.key_file = key}}}, Env({})); });
+    CHECK_FALSE(error.empty());
+    CHECK_THAT(error, !ContainsSubstring("SECRET"));
+  }
+  const std::string error = Error([] {
+    ResolveKeys({.api_keys = {{.key_env = "SECRET0123ABCDEF"}}}, Env({}));
+  });
+  CHECK_FALSE(error.empty());
+  CHECK_THAT(error, !ContainsSubstring("SECRET"));
 }
 
 TEST_CASE("what no rotator can be made of is told with the provider",

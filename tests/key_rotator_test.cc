@@ -985,6 +985,22 @@ TEST_CASE("successes make a pace faster until the next refusal",
   }
 }
 
+TEST_CASE("a success that is told twice counts once for the pace",
+          "[rotator][pace]") {
+  const auto next = [](int times) {
+    ManualClock clock;
+    KeyRotator rotator(Letters("A"), {.learn_pace = true}, RoundRobin{}, clock);
+    rotator.MarkRateLimited(*rotator.Pick(), seconds(10));
+    clock.Advance(seconds(10));
+    const auto lease = rotator.Pick();
+    clock.Advance(seconds(4));
+    for (int i = 0; i < times; ++i) rotator.MarkSucceeded(*lease);
+    return *rotator.NextAvailable() - clock.now();
+  };
+  CHECK(next(1) > seconds(1));
+  CHECK(next(3) == next(1));
+}
+
 TEST_CASE("a provider that reports its limits is not paced by guesses",
           "[rotator][pace]") {
   ManualClock clock;

@@ -235,7 +235,8 @@ Seen Drive(Client& client, const Pool& pool, const Load& load) {
   };
   std::vector<std::jthread> threads;
   for (std::size_t i = 0; i < load.callers; ++i) threads.emplace_back(call);
-  std::this_thread::sleep_until(after(load.time));
+  Clock clock;
+  SleepUntil(clock, after(load.time), {});  // a real limiter's time is real
   stop.request_stop();
   for (std::jthread& thread : threads) thread.join();
   seen.time = Clock::now() - after({});

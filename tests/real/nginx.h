@@ -14,13 +14,15 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -28,7 +30,6 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "tests/support/raw_server.h"
@@ -162,6 +163,9 @@ http {{
     const char* const arguments[] = {
         program.c_str(), "-p", folder.c_str(), "-c",
         "nginx.conf",    "-e", "error.log",    nullptr};
+    folder_watch_ = ::inotify_init1(IN_CLOEXEC);
+    if (::inotify_add_watch(folder_watch_, folder.c_str(), IN_CLOSE_WRITE) < 0)
+      throw std::runtime_error("cannot watch " + folder);
     const pid_t parent = ::getpid();
     pid_ = ::fork();
     if (pid_ < 0) throw std::runtime_error("cannot fork");
@@ -178,17 +182,20 @@ http {{
 
   // Whether it comes to listen; its file is there once it does.
   bool Listens() {
-    using Clock = std::chrono::steady_clock;
-    const auto give_up = Clock::now() + std::chrono::seconds(10);
-    while (Clock::now() < give_up) {
-      if (!Read("nginx.pid").empty()) return true;
-      if (::waitpid(pid_, nullptr, WNOHANG) == pid_) {
-        pid_ = 0;
-        return false;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    // glibc 2.36 declares its function without C's linkage.
+    const int process = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
+    pollfd events[] = {{folder_watch_, POLLIN, 0}, {process, POLLIN, 0}};
+    bool listens = false;
+    // Each file that is written, until it is that one; or its end.
+    while (!listens && ::poll(events, 2, 10'000) > 0 &&
+           events[1].revents == 0) {
+      char told[4096];
+      if (::read(folder_watch_, told, sizeof(told)) <= 0) break;
+      listens = !Read("nginx.pid").empty();
     }
-    return false;
+    ::close(process);
+    ::close(folder_watch_);
+    return listens;
   }
 
   void Kill(int signal = SIGKILL) {
@@ -206,6 +213,7 @@ http {{
   const TemporaryDirectory folder_;
   int port_ = 0;
   pid_t pid_ = 0;
+  int folder_watch_ = -1;  // while it starts
 };
 
 }  // namespace keyrotator::testing

@@ -10,13 +10,13 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
-#include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <stdexcept>
 #include <string>
+
+#include "tests/support/temporary_directory.h"
 
 namespace keyrotator::testing {
 
@@ -41,18 +41,14 @@ class SelfSigned {
                             "IP:127.0.0.1"),
         X509_EXTENSION_free);
     X509_add_ext(x, names.get(), -1);
-    std::string path = std::filesystem::temp_directory_path() / "kr-XXXXXX";
-    const int fd = mkstemp(path.data());
-    std::FILE* const file = fd < 0 ? nullptr : fdopen(fd, "w");
+    std::FILE* const file = std::fopen(file_.c_str(), "w");
     if (X509_sign(x, key_.get(), EVP_sha256()) == 0 || file == nullptr ||
         PEM_write_X509(file, x) == 0 || std::fclose(file) != 0) {
       throw std::runtime_error("cannot make a certificate");
     }
-    file_ = path;
   }
   SelfSigned(const SelfSigned&) = delete;
   SelfSigned& operator=(const SelfSigned&) = delete;
-  ~SelfSigned() { std::remove(file_.c_str()); }
 
   EVP_PKEY* key() const { return key_.get(); }
   X509* certificate() const { return certificate_.get(); }
@@ -63,7 +59,8 @@ class SelfSigned {
   std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key_{nullptr,
                                                            EVP_PKEY_free};
   std::unique_ptr<X509, decltype(&X509_free)> certificate_{nullptr, X509_free};
-  std::string file_;
+  const TemporaryDirectory directory_;
+  const std::string file_ = directory_ / "certificate.pem";
 };
 
 }  // namespace keyrotator::testing
