@@ -11,12 +11,12 @@
 // OPENAI_API_KEY.
 
 #include <fmt/format.h>
+#include <keyrotator/config/yaml.h>
+#include <keyrotator/http/curl.h>
 #include <keyrotator/keyrotator.h>
 #include <keyrotator/openai/client.h>
 #include <keyrotator/openai/make_client.h>
 #include <keyrotator/testing/fake_provider.h>
-#include <keyrotator/transport/curl.h>
-#include <keyrotator/yaml.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>

@@ -6,10 +6,10 @@
 // first provider are good, but for one that is revoked.
 
 #include <fmt/format.h>
+#include <keyrotator/config/yaml.h>
+#include <keyrotator/http/curl.h>
 #include <keyrotator/openai/make_client.h>
 #include <keyrotator/testing/fake_provider.h>
-#include <keyrotator/transport/curl.h>
-#include <keyrotator/yaml.h>
 
 #include <chrono>
 #include <cstdlib>

@@ -7,11 +7,11 @@
 // it sends a few small requests to that one; OPENAI_MODEL says to which model.
 
 #include <fmt/format.h>
+#include <keyrotator/http/curl.h>
 #include <keyrotator/keyrotator.h>
 #include <keyrotator/openai/client.h>
-#include <keyrotator/status.h>
+#include <keyrotator/status/prometheus.h>
 #include <keyrotator/testing/fake_provider.h>
-#include <keyrotator/transport/curl.h>
 #include <unistd.h>
 
 #include <algorithm>

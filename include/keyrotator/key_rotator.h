@@ -41,11 +41,11 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
-#include "keyrotator/internal/key_table.h"
-#include "keyrotator/internal/scope.h"
-#include "keyrotator/internal/slot.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/pool/key_table.h"
+#include "keyrotator/pool/scope.h"
+#include "keyrotator/pool/slot.h"
 #include "keyrotator/rotator_options.h"
 #include "keyrotator/selection.h"
 

@@ -32,8 +32,8 @@
 #include <utility>
 
 #include "keyrotator/api_key.h"
-#include "keyrotator/internal/slot.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/pool/slot.h"
 
 namespace keyrotator {
 

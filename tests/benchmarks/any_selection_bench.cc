@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "keyrotator/any_selection.h"
+#include "keyrotator/config/any_selection.h"
 #include "keyrotator/key_rotator.h"
 #include "tests/support/count_allocations.h"
 

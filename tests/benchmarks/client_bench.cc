@@ -12,9 +12,9 @@
 #include <string_view>
 #include <vector>
 
+#include "keyrotator/http/curl.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/client.h"
-#include "keyrotator/transport/curl.h"
 #include "tests/support/bare_curl.h"
 #include "tests/support/raw_server.h"
 

@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
-#include "keyrotator/http.h"
-#include "keyrotator/transport/curl.h"
-#include "keyrotator/transport/httplib.h"
+#include "keyrotator/http/curl.h"
+#include "keyrotator/http/httplib.h"
+#include "keyrotator/http/message.h"
 #include "tests/support/bare_curl.h"
 #include "tests/support/raw_server.h"
 

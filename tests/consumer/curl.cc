@@ -1,6 +1,6 @@
 // Sends to a port where nobody listens and is told so.
 
-#include "keyrotator/transport/curl.h"
+#include "keyrotator/http/curl.h"
 
 #include <cstdio>
 #include <stop_token>

@@ -1,6 +1,6 @@
 // Sends to a port where nobody listens and is told so.
 
-#include "keyrotator/transport/httplib.h"
+#include "keyrotator/http/httplib.h"
 
 #include <cstdio>
 #include <stop_token>

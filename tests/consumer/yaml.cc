@@ -1,6 +1,6 @@
 // Makes a rotator of a provider that a YAML text describes.
 
-#include "keyrotator/yaml.h"
+#include "keyrotator/config/yaml.h"
 
 #include <cstdio>
 #include <string_view>

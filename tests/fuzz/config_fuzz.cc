@@ -13,10 +13,10 @@
 #include <string>
 #include <string_view>
 
-#include "keyrotator/any_selection.h"
-#include "keyrotator/config.h"
-#include "keyrotator/internal/duration.h"
-#include "keyrotator/internal/near_miss.h"
+#include "keyrotator/config/any_selection.h"
+#include "keyrotator/config/duration.h"
+#include "keyrotator/config/near_miss.h"
+#include "keyrotator/config/provider_config.h"
 
 namespace {
 

@@ -17,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-#include "keyrotator/yaml.h"
+#include "keyrotator/config/yaml.h"
 
 namespace {
 

@@ -38,10 +38,10 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
-#include "keyrotator/http.h"
+#include "keyrotator/http/curl.h"
+#include "keyrotator/http/message.h"
 #include "keyrotator/openai/client.h"
 #include "keyrotator/openai/failover.h"
-#include "keyrotator/transport/curl.h"
 #include "tests/support/catch.h"
 
 namespace keyrotator::testing {

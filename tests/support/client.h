@@ -22,12 +22,12 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/http/curl.h"
+#include "keyrotator/http/httplib.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/client.h"
 #include "keyrotator/testing/fake_provider.h"
 #include "keyrotator/testing/manual_clock.h"
-#include "keyrotator/transport/curl.h"
-#include "keyrotator/transport/httplib.h"
 
 namespace keyrotator::testing {
 

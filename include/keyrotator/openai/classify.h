@@ -1,4 +1,4 @@
-// File: classify.h
+// File: openai/classify.h
 //
 // What an answer means for the key it was sent with: one function for a whole
 // response, one for an event of a stream. Pure functions of their arguments,
@@ -50,7 +50,8 @@
 #include <utility>
 #include <vector>
 
-#include "keyrotator/http.h"
+#include "keyrotator/http/message.h"
+#include "keyrotator/http/transport.h"
 #include "keyrotator/openai/retry_after.h"
 #include "keyrotator/openai/verdict.h"
 

@@ -1,4 +1,4 @@
-// File: client.h
+// File: openai/client.h
 //
 // OpenAIClient: sends requests to an OpenAI-compatible provider, each with a
 // key that works. It picks a key, sends, judges the answer, marks the key and
@@ -32,8 +32,9 @@
 #include <vector>
 
 #include "keyrotator/clock.h"
-#include "keyrotator/http.h"
-#include "keyrotator/internal/url.h"
+#include "keyrotator/http/message.h"
+#include "keyrotator/http/transport.h"
+#include "keyrotator/http/url.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/classify.h"
 #include "keyrotator/openai/failover.h"

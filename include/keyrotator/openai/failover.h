@@ -1,4 +1,4 @@
-// File: failover.h
+// File: openai/failover.h
 //
 // Failover: what to do next for one request, so that it succeeds while keys are
 // revoked, limited or out of quota. It says when to send and with which key, is
@@ -40,7 +40,8 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
-#include "keyrotator/http.h"
+#include "keyrotator/http/message.h"
+#include "keyrotator/http/transport.h"
 #include "keyrotator/internal/text.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/key_status.h"

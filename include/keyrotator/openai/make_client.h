@@ -1,4 +1,4 @@
-// File: make_client.h
+// File: openai/make_client.h
 //
 // MakeClient: a configuration and a transport become a client with keys of its
 // own, ready to send.
@@ -19,8 +19,8 @@
 #include <chrono>
 #include <utility>
 
-#include "keyrotator/any_selection.h"
-#include "keyrotator/config.h"
+#include "keyrotator/config/any_selection.h"
+#include "keyrotator/config/provider_config.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/client.h"
 #include "keyrotator/rotator_options.h"

@@ -1,4 +1,4 @@
-// File: retry_after.h
+// File: openai/retry_after.h
 //
 // When a provider says that one may ask again, and what it says is left of its
 // limits: durations, dates and rate-limit headers as providers write them. Pure
@@ -28,7 +28,7 @@
 #include <string_view>
 #include <vector>
 
-#include "keyrotator/http.h"
+#include "keyrotator/http/message.h"
 #include "keyrotator/internal/text.h"
 #include "keyrotator/limits.h"
 

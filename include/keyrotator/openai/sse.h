@@ -1,4 +1,4 @@
-// File: sse.h
+// File: openai/sse.h
 //
 // An incremental parser of server-sent events, the framing in which providers
 // stream answers (WHATWG HTML, section 9.2.6, "Interpreting an event stream").

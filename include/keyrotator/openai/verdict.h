@@ -1,4 +1,4 @@
-// File: verdict.h
+// File: openai/verdict.h
 //
 // What an answer of a provider means for the key it was sent with: types only,
 // so that code with a classifier of its own compiles no JSON reader. The

@@ -1,4 +1,4 @@
-// File: fake_provider.h
+// File: testing/fake_provider.h
 //
 // A provider to test against: a real HTTP server on 127.0.0.1 that has keys,
 // limits and bad days, and counts what arrived. It runs in this process, on a
@@ -54,7 +54,7 @@
 #include <utility>
 #include <vector>
 
-#include "keyrotator/http.h"
+#include "keyrotator/http/message.h"
 
 namespace keyrotator::testing {
 

@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "keyrotator/clock.h"
-#include "keyrotator/http.h"
-#include "keyrotator/internal/slot.h"
+#include "keyrotator/http/message.h"
+#include "keyrotator/pool/slot.h"
 
 namespace keyrotator::goodput {
 

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "keyrotator/http.h"
+#include "keyrotator/http/message.h"
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/benchmarks/goodput/provider.h"
 #include "tests/benchmarks/goodput/workload.h"

@@ -1,0 +1,95 @@
+// File: http/message.h
+//
+// The HTTP vocabulary that the layers share: headers, a request, a response.
+// There is no HTTP library in here, so that an application's own client can
+// speak it.
+//
+// Example:
+//   keyrotator::HttpResponse response{.status = 429,
+//                                     .headers = {{"Retry-After", "20"}}};
+
+#ifndef KEYROTATOR_HTTP_MESSAGE_H_
+#define KEYROTATOR_HTTP_MESSAGE_H_
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "keyrotator/internal/text.h"
+
+namespace keyrotator {
+
+// Header fields in the order of arrival. Names compare without regard to ASCII
+// case (RFC 9110, 5.1); a name may occur more than once. A value type: as
+// thread-safe as a std::vector.
+class Headers {
+ public:
+  struct Field {
+    std::string name;
+    std::string value;
+  };
+
+  Headers() = default;
+  Headers(std::initializer_list<Field> fields) : fields_(fields) {}
+
+  // Appends a field; one of the same name stays beside it.
+  void Add(std::string name, std::string value) {
+    fields_.push_back({std::move(name), std::move(value)});
+  }
+
+  // The value of the first field of that name, or none. Linear. The view lives
+  // until the headers are changed.
+  std::optional<std::string_view> Find(std::string_view name) const {
+    for (const Field& field : fields_) {
+      if (SameName(field.name, name)) return field.value;
+    }
+    return std::nullopt;
+  }
+
+  auto begin() const { return fields_.begin(); }
+  auto end() const { return fields_.end(); }
+  std::size_t size() const { return fields_.size(); }
+  bool empty() const { return fields_.empty(); }
+
+ private:
+  static bool SameName(std::string_view a, std::string_view b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](char x, char y) {
+                        return internal::Lower(x) == internal::Lower(y);
+                      });
+  }
+
+  std::vector<Field> fields_;
+};
+
+// One request as a transport sends it. The views must outlive the call of Send.
+struct HttpRequest {
+  std::string method = "POST";
+  std::string url = {};  // absolute: scheme, host, path
+  Headers headers = {};
+  std::string_view body = {};
+
+  // Zero means no bound.
+  std::chrono::milliseconds connect_timeout{5'000};
+  // The longest silence between two reads once the request is sent.
+  std::chrono::milliseconds idle_timeout{0};
+  // For the whole exchange.
+  std::chrono::milliseconds total_timeout{0};
+};
+
+// A whole answer.
+struct HttpResponse {
+  int status = 0;
+  Headers headers = {};
+  std::string body = {};
+};
+
+}  // namespace keyrotator
+
+#endif  // KEYROTATOR_HTTP_MESSAGE_H_

@@ -1,0 +1,155 @@
+// File: http/transfer.h
+//
+// What the transports share and no HTTP library offers: refusing a request that
+// cannot be sent as it stands, handing an answer to a sink through code that
+// must not see exceptions, and keeping connections for the next request.
+
+#ifndef KEYROTATOR_HTTP_TRANSFER_H_
+#define KEYROTATOR_HTTP_TRANSFER_H_
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "keyrotator/http/message.h"
+#include "keyrotator/http/transport.h"
+#include "keyrotator/http/url.h"
+
+namespace keyrotator::internal {
+
+// RFC 9110, 5.6.2: what a method and the name of a field are made of.
+inline bool IsToken(std::string_view text) {
+  constexpr std::string_view kOthers = "!#$%&'*+-.^_`|~";
+  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
+    return IsAlphanumeric(c) || kOthers.find(c) != kOthers.npos;
+  });
+}
+
+// RFC 9110, 5.5: no control characters but the tab.
+inline bool IsFieldValue(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](char c) {
+    return (c >= 0 && c < ' ' && c != '\t') || c == '\x7f';
+  });
+}
+
+// Why the request cannot be sent, or none. A line break in a method or a field
+// would let its author write a second request.
+inline std::optional<TransportError> Refusal(const HttpRequest& request,
+                                             const std::optional<Url>& url) {
+  std::string why;
+  if (!url) {
+    why =
+        "the URL cannot be used; it must be http:// or https://, a host and a "
+        "path, in printable ASCII and without a user name";
+  } else if (!IsToken(request.method)) {
+    why = "the method is not an HTTP token";
+  } else {
+    std::size_t position = 0;
+    for (const auto& [name, value] : request.headers) {
+      ++position;
+      if (IsToken(name) && IsFieldValue(value)) continue;
+      why = "header " + std::to_string(position) +
+            " holds a character that HTTP does not allow there";
+      break;
+    }
+  }
+  if (why.empty()) return std::nullopt;
+  return TransportError{.kind = TransportError::Kind::kBadUrl,
+                        .message = std::move(why),
+                        .maybe_sent = false};
+}
+
+// How long a transfer may take to end once the sink is done.
+inline constexpr std::chrono::milliseconds kLinger{1'000};
+
+// Hands one answer to a sink. An HTTP library calls it through Guard, since an
+// exception must not pass through C code or leave a library half way; Rethrow
+// lets it out afterwards. For one thread.
+class Delivery {
+ public:
+  explicit Delivery(ResponseSink& sink) : sink_(sink) {}
+
+  // What `step` returns, or false if it throws.
+  template <class Step>
+  bool Guard(Step step) noexcept {
+    try {
+      return step();
+    } catch (...) {
+      exception_ = std::current_exception();
+      return false;
+    }
+  }
+  void Rethrow() {
+    if (exception_) std::rethrow_exception(std::exchange(exception_, nullptr));
+  }
+
+  void Head(int status, Headers headers) {
+    begun_ = true;
+    sink_.OnHead(status, std::move(headers));
+  }
+  bool Body(std::string_view bytes) {
+    ended_ = !sink_.OnBody(bytes);
+    return !ended_;
+  }
+
+  bool begun() const { return begun_; }
+  // Whether the sink wants no more.
+  bool ended() const { return ended_; }
+  // Whether it only waits for the transfer to end.
+  bool done() const { return begun_ && sink_.Done(); }
+
+ private:
+  ResponseSink& sink_;
+  std::exception_ptr exception_;
+  bool begun_ = false;
+  bool ended_ = false;
+};
+
+// Connections at rest. A Connection has an `origin` that says where it leads.
+// Thread-safe.
+template <class Connection>
+class IdlePool {
+ public:
+  explicit IdlePool(std::size_t most) : most_(most) {}
+
+  // The connection to that origin that was used last (the others may then grow
+  // old and be dropped), or null. Linear in their number.
+  std::unique_ptr<Connection> Take(std::string_view origin) {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(
+        idle_.rbegin(), idle_.rend(),
+        [&](const auto& connection) { return connection->origin == origin; });
+    if (found == idle_.rend()) return nullptr;
+    std::unique_ptr<Connection> connection = std::move(*found);
+    idle_.erase(std::prev(found.base()));
+    return connection;
+  }
+
+  void Put(std::unique_ptr<Connection> connection) {
+    std::unique_ptr<Connection> oldest;  // closed when the lock is released
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(connection));
+    if (idle_.size() > most_) {
+      oldest = std::move(idle_.front());
+      idle_.erase(idle_.begin());
+    }
+  }
+
+ private:
+  const std::size_t most_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Connection>> idle_;  // guarded by mutex_
+};
+
+}  // namespace keyrotator::internal
+
+#endif  // KEYROTATOR_HTTP_TRANSFER_H_

@@ -1,0 +1,84 @@
+// File: http/transport.h
+//
+// What a transport has to offer: a class with one function, Send, that gives an
+// answer to a sink while it arrives. curl.h has one; write one around your own
+// HTTP client and keep OpenAIClient.
+//
+// Example: a transport is any class with such a Send.
+//   class MyTransport {
+//    public:
+//     std::optional<keyrotator::TransportError> Send(
+//         const keyrotator::HttpRequest& request,
+//         keyrotator::ResponseSink& sink, std::stop_token stop) {
+//       auto answer = my_client.Request(request.method, request.url);
+//       if (!answer) return keyrotator::TransportError{.message = "lost"};
+//       sink.OnHead(answer->status, ToHeaders(answer->headers));
+//       (void)sink.OnBody(answer->body);
+//       return std::nullopt;
+//     }
+//   };
+
+#ifndef KEYROTATOR_HTTP_TRANSPORT_H_
+#define KEYROTATOR_HTTP_TRANSPORT_H_
+
+#include <concepts>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+
+#include "keyrotator/http/message.h"
+
+namespace keyrotator {
+
+// Why there is no (whole) answer. `message` says what happened in words for a
+// person.
+struct TransportError {
+  enum class Kind {
+    kConnect,  // no connection was made: host unknown, refused, timed out
+    kTls,      // the peer's certificate or the handshake was refused
+    kBadUrl,   // the URL cannot be used; trying again is of no use
+    kTimeout,  // silence for longer than the idle timeout, or the total time is
+               // over
+    kLost,     // the connection broke after it had been made
+    kStopped,  // the caller asked to stop
+  };
+  Kind kind = Kind::kLost;
+  std::string message = {};
+  // Whether the server may have received the request and acted on it. False
+  // only where that is certain.
+  bool maybe_sent = true;
+};
+
+// Receives an answer while it arrives, on the thread that called Send. The
+// transport calls OnHead once (not for 1xx), then OnBody for each piece in
+// order.
+class ResponseSink {
+ public:
+  virtual void OnHead(int status, Headers headers) = 0;
+  // False: end the transfer; Send then returns without an error.
+  [[nodiscard]] virtual bool OnBody(std::string_view bytes) = 0;
+
+  // Whether all that is wanted has come, asked after OnBody: the transport then
+  // waits for the end of the transfer, but not for longer than a second, so
+  // that the connection can be used again.
+  virtual bool Done() const { return false; }
+
+ protected:
+  ~ResponseSink() = default;
+};
+
+namespace internal {
+
+template <class T>
+concept IsTransport = requires(T& transport, const HttpRequest& request,
+                               ResponseSink& sink, std::stop_token stop) {
+  {
+    transport.Send(request, sink, stop)
+    } -> std::same_as<std::optional<TransportError>>;
+};
+
+}  // namespace internal
+}  // namespace keyrotator
+
+#endif  // KEYROTATOR_HTTP_TRANSPORT_H_

@@ -1,0 +1,97 @@
+// File: http/url.h
+//
+// The parts of an http(s) URL that a transport needs. It is stricter than RFC
+// 3986, so that every HTTP library reads the same host out of what it accepts.
+//
+// Example:
+//   auto url = internal::ParseUrl("https://api.openai.com/v1/models?key=s");
+//   url->origin  // "https://api.openai.com:443": the part to show to people
+//   url->target  // "/v1/models?key=s": may hold a secret
+
+#ifndef KEYROTATOR_HTTP_URL_H_
+#define KEYROTATOR_HTTP_URL_H_
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace keyrotator::internal {
+
+struct Url {
+  bool tls = false;
+  std::string host;    // an IPv6 address stands without its brackets
+  int port = 0;        // 1 to 65535
+  std::string target;  // the path, never empty, and the query
+  std::string origin;  // scheme://host:port
+};
+
+inline bool IsAlphanumeric(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+         (c >= 'a' && c <= 'z');
+}
+
+// None if the scheme is not http or https, the host or port is malformed, there
+// is a user name or password (they would travel unseen), or a byte is not
+// printable ASCII. A fragment is dropped. Linear.
+inline std::optional<Url> ParseUrl(std::string_view text) {
+  if (std::any_of(text.begin(), text.end(),
+                  [](char c) { return c <= ' ' || c > '~'; })) {
+    return std::nullopt;
+  }
+  text = text.substr(0, text.find('#'));
+
+  Url url;
+  const std::size_t colon = text.find("://");
+  if (colon == text.npos) return std::nullopt;
+  std::string scheme(text.substr(0, colon));
+  for (char& c : scheme) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  url.tls = scheme == "https";
+  if (!url.tls && scheme != "http") return std::nullopt;
+  text.remove_prefix(colon + 3);
+
+  std::string_view authority = text.substr(0, text.find_first_of("/?"));
+  text.remove_prefix(authority.size());
+  if (!text.starts_with('/')) url.target.push_back('/');
+  url.target.append(text);
+
+  const bool is_ipv6 = authority.starts_with('[');
+  const std::size_t host_end =
+      is_ipv6 ? authority.find(']') : authority.find(':');
+  if (is_ipv6) {
+    if (host_end == authority.npos) return std::nullopt;
+    url.host = authority.substr(1, host_end - 1);
+    authority.remove_prefix(host_end + 1);
+  } else {
+    url.host = authority.substr(0, host_end);
+    authority.remove_prefix(url.host.size());
+  }
+  const std::string_view others = is_ipv6 ? ":." : "-._";
+  if (url.host.empty() ||
+      !std::all_of(url.host.begin(), url.host.end(), [&](char c) {
+        return IsAlphanumeric(c) || others.find(c) != others.npos;
+      })) {
+    return std::nullopt;
+  }
+
+  url.port = url.tls ? 443 : 80;
+  if (!authority.empty()) {
+    const char* end = authority.data() + authority.size();
+    const auto [stop, error] =
+        std::from_chars(authority.data() + 1, end, url.port);
+    if (authority[0] != ':' || error != std::errc() || stop != end ||
+        url.port < 1 || url.port > 65535) {
+      return std::nullopt;
+    }
+  }
+  url.origin = scheme + "://" + (is_ipv6 ? "[" + url.host + "]" : url.host) +
+               ":" + std::to_string(url.port);
+  return url;
+}
+
+}  // namespace keyrotator::internal
+
+#endif  // KEYROTATOR_HTTP_URL_H_

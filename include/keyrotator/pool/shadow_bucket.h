@@ -1,0 +1,235 @@
+// File: pool/shadow_bucket.h
+//
+// ShadowBucket: the provider's token bucket, run on this side from what the
+// provider says of it, so that a key is left alone before it answers 429 and
+// not after. It reads no clock; `now` is a parameter.
+//
+// A report speaks of the moment at which its request was admitted, and arrives
+// late. So each lease notes how much had been leased when it went out, and what
+// was leased after the reporting lease is taken off what the report says.
+
+#ifndef KEYROTATOR_POOL_SHADOW_BUCKET_H_
+#define KEYROTATOR_POOL_SHADOW_BUCKET_H_
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "keyrotator/clock.h"
+#include "keyrotator/limits.h"
+
+namespace keyrotator::internal {
+
+class ShadowBucket {
+ public:
+  // What a lease remembers of the bucket; `known` is false for one that is
+  // older than the bucket. The arrays hold requests, then tokens.
+  struct Note {
+    bool known = false;
+    std::array<float, 2> cost{};      // of this lease
+    std::array<float, 2> believed{};  // what was left before it
+    std::array<double, 2> leased{};   // in all, with it
+    Nanos time = 0;
+  };
+
+  // Whether anything was ever reported.
+  bool known() const {
+    return dimensions_[0].limit > 0 || dimensions_[1].limit > 0;
+  }
+
+  // Whether it tells when something is left again.
+  bool rated() const {
+    return dimensions_[0].rate > 0 || dimensions_[1].rate > 0;
+  }
+
+  // Takes a request of `tokens` out.
+  Note Take(double tokens, Nanos now) {
+    if (!std::isfinite(tokens) || tokens < 0) tokens = 0;
+    Note note;
+    note.known = true;
+    note.cost = {1, static_cast<float>(tokens)};
+    note.time = now;
+    for (std::size_t i = 0; i < 2; ++i) {
+      Dimension& dimension = dimensions_[i];
+      dimension.leased += note.cost[i];
+      note.leased[i] = dimension.leased;
+      const double level = dimension.LevelAt(now);
+      note.believed[i] = static_cast<float>(level);
+      dimension.SetLevel(level - note.cost[i], now);
+    }
+    return note;
+  }
+
+  // Takes the provider's word. `others_in_flight` stands in for what was leased
+  // since, where the lease is older than this bucket. `refused`: the answer was
+  // a 429.
+  void Report(const Note& lease, double others_in_flight,
+              const RateLimits& said, bool refused, Nanos now) {
+    Learn(0, said.requests, lease, others_in_flight, refused, now);
+    Learn(1, said.tokens, lease, 0, refused, now);
+  }
+
+  // Whether a request of `tokens` would be admitted, as far as is known. One
+  // whose cost is not known takes some tokens all the same.
+  bool Fits(double tokens, Nanos now) const {
+    return dimensions_[0].Has(dimensions_[0].Needed(1), now) &&
+           dimensions_[1].Has(dimensions_[1].Needed(std::fmax(tokens, 1)), now);
+  }
+
+  // When it would be, if nothing else is leased until then.
+  Nanos WhenFits(double tokens, Nanos now) const {
+    return std::max(dimensions_[0].WhenAt(dimensions_[0].Needed(1), now),
+                    dimensions_[1].WhenAt(
+                        dimensions_[1].Needed(std::fmax(tokens, 1)), now));
+  }
+
+  // The share of the limit that is left, the smallest over the dimensions: 0 to
+  // 1, and 1 where nothing is known.
+  double Headroom(Nanos now) const {
+    double headroom = 1;
+    for (const Dimension& dimension : dimensions_) {
+      if (dimension.limit > 0)
+        headroom = std::min(headroom, dimension.LevelAt(now) / dimension.limit);
+    }
+    return std::max(headroom, 0.0);
+  }
+
+  // What is believed to be left, in the terms of a report.
+  RateLimits Believed(Nanos now) const {
+    return {dimensions_[0].Believed(now), dimensions_[1].Believed(now)};
+  }
+
+ private:
+  // Requests that are kept in hand, since headers are rounded and late. The
+  // surprises that reports bring raise it; it fades by kFade a report.
+  static constexpr double kReserve = 0.3;
+  static constexpr double kFade = 0.998;
+  // The refill rate is from the report that saw the most used, where rounding
+  // weighs least. What that saw fades, so that a new rate is learned.
+  static constexpr double kUsedFade = 0.99;
+  static constexpr Nanos kSecond = 1'000'000'000;
+  // Below it the difference of two levels means nothing.
+  static constexpr double kTolerance = 1e-9;
+
+  // Requests or tokens.
+  struct Dimension {
+    double limit = 0;  // 0: not known
+    double rate = 0;   // per nanosecond; 0: not known
+    double rate_used = 0;
+    double reserve = 0;
+    double level = 0;
+    Nanos level_time = 0;
+    double leased = 0;  // in all
+
+    double LevelAt(Nanos now) const {
+      if (limit <= 0) return std::numeric_limits<double>::infinity();
+      return now <= level_time ? level : Refilled(level, level_time, now);
+    }
+    double Refilled(double from, Nanos since, Nanos now) const {
+      return std::min(limit,
+                      from + rate * static_cast<double>(std::max<Nanos>(
+                                        SaturatingSubtract(now, since), 0)));
+    }
+    void SetLevel(double to, Nanos now) {
+      if (limit <= 0) return;
+      level = std::min(to, limit);
+      level_time = std::max(level_time, now);
+    }
+
+    // A limit without a known rate holds nothing back: nobody could tell when
+    // it has refilled.
+    double Needed(double cost) const {
+      if (limit <= 0 || rate <= 0)
+        return -std::numeric_limits<double>::infinity();
+      return std::min(cost + reserve, limit * (1 - kTolerance));
+    }
+
+    bool Has(double wanted, Nanos now) const {
+      return LevelAt(now) >= wanted * (1 - kTolerance);
+    }
+
+    Nanos WhenAt(double wanted, Nanos now) const {
+      if (Has(wanted, now)) return now;
+      const double missing = wanted - LevelAt(now);
+      const double wait = rate > 0 ? std::ceil(missing / rate)
+                                   : std::numeric_limits<double>::infinity();
+      if (!(wait < static_cast<double>(kNever))) return kNever;
+      return SaturatingAdd(std::max(now, level_time), static_cast<Nanos>(wait));
+    }
+
+    RateLimit Believed(Nanos now) const {
+      if (limit <= 0) return {};
+      const Nanos full = WhenAt(limit, now);
+      RateLimit believed{.limit = limit,
+                         .remaining = std::max(LevelAt(now), 0.0)};
+      if (full != kNever)
+        believed.reset =
+            std::chrono::nanoseconds(SaturatingSubtract(full, now));
+      return believed;
+    }
+  };
+
+  void Learn(std::size_t i, const RateLimit& said, const Note& lease,
+             double others_in_flight, bool refused, Nanos now) {
+    const auto valid = [](const std::optional<double>& x) {
+      return x && std::isfinite(*x) && *x >= 0;
+    };
+    if (!valid(said.limit) || !valid(said.remaining) || *said.limit == 0)
+      return;
+    Dimension& dimension = dimensions_[i];
+    const bool first = dimension.limit <= 0;
+    const double own = first ? -1 : dimension.LevelAt(now);
+    const double left = std::min(*said.remaining, *said.limit);
+    if (*said.limit != dimension.limit) {
+      dimension.limit = *said.limit;
+      dimension.rate_used = 0;
+    }
+
+    const double used = dimension.limit - left;
+    const double reset =
+        said.reset ? static_cast<double>(said.reset->count()) : 0;
+    dimension.rate_used *= kUsedFade;
+    if (reset > 0 && used > 0 && used >= dimension.rate_used) {
+      dimension.rate = used / reset;
+      dimension.rate_used = used;
+    }
+
+    // `left` is rounded down; how long it takes to refill tells the rest,
+    // unless that is rounded, too.
+    const bool fine = said.reset && said.reset->count() % kSecond != 0;
+    const double exact =
+        fine ? std::clamp(dimension.limit - dimension.rate * reset, left,
+                          left + 1)
+             : left;
+
+    dimension.reserve =
+        std::max(i == 0 ? kReserve : 0, dimension.reserve * kFade);
+    // Only near the edge: elsewhere a surprise costs nothing.
+    const double believed = lease.believed[i];
+    if (lease.known && (believed < dimension.limit / 10 ||
+                        believed < 2 * dimension.reserve + lease.cost[i])) {
+      const double expected = believed - (refused ? 0 : lease.cost[i]);
+      dimension.reserve = std::max(dimension.reserve, expected - exact);
+    }
+    dimension.reserve = std::min(dimension.reserve, dimension.limit / 2);
+
+    double since = dimension.leased - (lease.known ? lease.leased[i] : 0);
+    if (first)
+      since = std::min(others_in_flight,
+                       left);  // some of them the provider has counted
+    const Nanos admitted = lease.known ? lease.time : now;
+    const double reported = dimension.Refilled(exact, admitted, now) - since;
+    // Headers are rounded down: an own count between what they say and one more
+    // is the better one.
+    const bool keep = !fine && i == 0 && own >= reported && own < reported + 1;
+    dimension.SetLevel(keep ? own : reported, now);
+  }
+
+  std::array<Dimension, 2> dimensions_;
+};
+
+}  // namespace keyrotator::internal
+
+#endif  // KEYROTATOR_POOL_SHADOW_BUCKET_H_

@@ -1,0 +1,985 @@
+// What both transports promise, claimed once and run on each against servers on
+// loopback. Sockets take real time: limits are short, bounds on them generous.
+
+#include "keyrotator/http/transport.h"
+
+#include <httplib.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "keyrotator/http/curl.h"
+#include "keyrotator/http/httplib.h"
+#include "keyrotator/http/message.h"
+#include "tests/support/catch.h"
+#include "tests/support/raw_server.h"
+#include "tests/support/self_signed.h"
+
+namespace keyrotator {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::DeafPort;
+using testing::RawConnection;
+using testing::RawServer;
+using testing::RefusingPort;
+using testing::SelfSigned;
+using Clock = std::chrono::steady_clock;
+using Kind = TransportError::Kind;
+
+static_assert(internal::IsTransport<CurlTransport>);
+static_assert(internal::IsTransport<HttplibTransport>);
+
+// In the header and the query of every request: no message may show it.
+constexpr std::string_view kSecret = "sk-TOP-SECRET";
+
+// Everything below must end well before this; a limit that does not work is
+// seen by it, a busy machine is not.
+constexpr auto kSoon = std::chrono::seconds(2);
+
+template <class Transport>
+Transport Make(const std::string& ca_file = "") {
+  if constexpr (std::is_same_v<Transport, CurlTransport>) {
+    return CurlTransport({.ca_file = ca_file, .proxy = ""});
+  } else {
+    return HttplibTransport({.ca_file = ca_file});
+  }
+}
+
+HttpRequest Request(const std::string& origin, const std::string& path = "/",
+                    std::string method = "GET") {
+  HttpRequest request;
+  request.method = std::move(method);
+  request.url = origin + path + "?key=" + std::string(kSecret);
+  request.headers = {{"Authorization", "Bearer " + std::string(kSecret)}};
+  return request;
+}
+
+// What a call of Send came to.
+struct Result : ResponseSink {
+  void OnHead(int status_now, Headers headers_now) override {
+    ++heads;
+    status = status_now;
+    headers = std::move(headers_now);
+    if (on_head) on_head();
+  }
+  bool OnBody(std::string_view bytes) override {
+    ++pieces;
+    body += bytes;
+    return !on_body || on_body();
+  }
+  std::string Header(std::string_view name) const {
+    return std::string(headers.Find(name).value_or("(none)"));
+  }
+
+  std::function<void()> on_head;
+  std::function<bool()> on_body;
+  int heads = 0;
+  int pieces = 0;
+  int status = 0;
+  Headers headers;
+  std::string body;
+  std::optional<TransportError> error;
+  Clock::duration took{};
+};
+
+// Sends and checks what holds for every outcome.
+template <class Transport>
+void Exchange(Transport& transport, const HttpRequest& request, Result& result,
+              std::stop_token stop = {}) {
+  const auto start = Clock::now();
+  result.error = transport.Send(request, result, std::move(stop));
+  result.took = Clock::now() - start;
+  CHECK(result.heads <= 1);
+  if (result.error) {
+    INFO(result.error->message);
+    CHECK_FALSE(result.error->message.empty());
+    CHECK(result.error->message.find(kSecret) == std::string::npos);
+    CHECK(result.error->message.find("SECRET") == std::string::npos);
+  } else {
+    CHECK(result.heads == 1);
+  }
+}
+
+template <class Transport>
+Result Fetch(Transport& transport, const HttpRequest& request,
+             std::stop_token stop = {}) {
+  Result result;
+  Exchange(transport, request, result, std::move(stop));
+  return result;
+}
+
+template <class Transport>
+Result Fetch(const HttpRequest& request) {
+  Transport transport = Make<Transport>();
+  return Fetch(transport, request);
+}
+
+void CheckError(const Result& result, Kind kind, bool maybe_sent) {
+  REQUIRE(result.error);
+  INFO(result.error->message);
+  CHECK(result.error->kind == kind);
+  CHECK(result.error->maybe_sent == maybe_sent);
+  CHECK(result.took < kSoon);
+}
+
+// Answers a request with raw bytes and closes.
+RawServer::Script Answers(std::string bytes) {
+  return [bytes = std::move(bytes)](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write(bytes);
+  };
+}
+
+// A server that behaves, and notes the ports that clients came from: as many as
+// there were connections.
+template <class Server>
+class SaneServer {
+ public:
+  template <class... Args>
+  explicit SaneServer(Args&&... args) : server_(std::forward<Args>(args)...) {
+    server_.set_keep_alive_max_count(100'000);
+    server_.set_tcp_nodelay(true);
+    const auto echo = [this](const httplib::Request& request,
+                             httplib::Response& response) {
+      const std::lock_guard lock(mutex_);
+      ports_.insert(request.remote_port);
+      // In brackets: cpp-httplib drops a field without a value.
+      const auto echoed = [&](const char* name) {
+        return "[" + request.get_header_value(name) + "]";
+      };
+      response.set_header("X-Method", request.method);
+      response.set_header("X-Seen", echoed("X-Asked"));
+      response.set_header("X-Authorization", echoed("Authorization"));
+      response.set_header("X-Type", echoed("Content-Type"));
+      response.set_header("X-Expect", echoed("Expect"));
+      response.set_content(request.body.empty() ? "hello" : request.body,
+                           "application/octet-stream");
+    };
+    server_.Get("/echo", echo);
+    server_.Post("/echo", echo);
+    server_.Put("/echo", echo);
+    server_.Delete("/echo", echo);
+    server_.Get("/text", [](const auto&, httplib::Response& response) {
+      response.set_content(std::string(10'000, 't'), "text/plain");
+    });
+    server_.Get("/empty", [](const auto&, httplib::Response& response) {
+      response.set_content("", "text/plain");
+    });
+    server_.Get("/204", [](const auto&, httplib::Response& response) {
+      response.status = 204;
+    });
+    server_.Get("/302", [](const auto&, httplib::Response& response) {
+      response.set_redirect("/echo");
+    });
+    server_.Get("/chunks", [](const auto&, httplib::Response& response) {
+      response.set_chunked_content_provider(
+          "text/event-stream", [](std::size_t, httplib::DataSink& sink) {
+            for (int i = 0; i < 3; ++i) sink.write("data: x\n\n", 9);
+            sink.done();
+            return true;
+          });
+    });
+    port_ = server_.bind_to_any_port("127.0.0.1");
+    thread_ = std::thread([this] { server_.listen_after_bind(); });
+    while (!server_.is_running()) std::this_thread::yield();
+  }
+  ~SaneServer() {
+    server_.stop();
+    thread_.join();
+  }
+
+  std::string origin(const std::string& scheme = "http") const {
+    return scheme + "://127.0.0.1:" + std::to_string(port_);
+  }
+  int port() const { return port_; }
+  std::size_t connections() {
+    const std::lock_guard lock(mutex_);
+    return ports_.size();
+  }
+
+ private:
+  Server server_;
+  std::mutex mutex_;
+  std::set<int> ports_;  // guarded by mutex_
+  int port_ = 0;
+  std::thread thread_;
+};
+using HttpServer = SaneServer<httplib::Server>;
+using HttpsServer = SaneServer<httplib::SSLServer>;
+
+TEMPLATE_TEST_CASE("a GET brings status, headers and body", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  HttpRequest request = Request(server.origin(), "/echo");
+  request.headers.Add("X-Asked", "a, b");
+  const Result result = Fetch<TestType>(request);
+  REQUIRE_FALSE(result.error);
+  CHECK(result.status == 200);
+  CHECK(result.body == "hello");
+  CHECK(result.Header("x-method") == "GET");
+  CHECK(result.Header("X-Seen") == "[a, b]");
+  CHECK(result.Header("X-Authorization") ==
+        "[Bearer " + std::string(kSecret) + "]");
+}
+
+TEMPLATE_TEST_CASE("method and body arrive as they are", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  TestType transport = Make<TestType>();
+  // One transport for all: nothing of one request may stick to the next.
+  for (const std::string method : {"POST", "DELETE", "PUT", "GET", "POST"}) {
+    HttpRequest request = Request(server.origin(), "/echo", method);
+    if (method == "POST" || method == "PUT") {
+      request.headers.Add("Content-Type", "application/json");
+      request.body = R"({"model":"m"})";
+    }
+    const Result result = Fetch(transport, request);
+    REQUIRE_FALSE(result.error);
+    CHECK(result.Header("X-Method") == method);
+    CHECK(result.Header("X-Type") ==
+          (request.body.empty() ? "[]" : "[application/json]"));
+    CHECK(result.body == (request.body.empty() ? "hello" : request.body));
+  }
+}
+
+TEMPLATE_TEST_CASE("a POST without a body is sent with length 0", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  const Result result =
+      Fetch<TestType>(Request(server.origin(), "/echo", "POST"));
+  REQUIRE_FALSE(result.error);
+  CHECK(result.status == 200);
+  CHECK(result.Header("X-Type") == "[]");
+}
+
+TEMPLATE_TEST_CASE("an answer without a body still has its head", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  for (const auto& [path, status] :
+       {std::pair("/204", 204), std::pair("/empty", 200)}) {
+    const Result result = Fetch<TestType>(Request(server.origin(), path));
+    REQUIRE_FALSE(result.error);
+    CHECK(result.status == status);
+    CHECK(result.pieces == 0);
+  }
+  const Result head =
+      Fetch<TestType>(Request(server.origin(), "/text", "HEAD"));
+  REQUIRE_FALSE(head.error);
+  CHECK(head.status == 200);
+  CHECK(head.pieces == 0);
+}
+
+TEMPLATE_TEST_CASE("a body of 1 MiB goes and comes whole, without Expect",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  HttpServer server;
+  // One more: libcurl asks with Expect from there on.
+  std::string body((1 << 20) + 1, '\0');
+  for (std::size_t i = 0; i < body.size(); ++i) {
+    body[i] = static_cast<char>(i * 2654435761U >> 24);
+  }
+  HttpRequest request = Request(server.origin(), "/echo", "POST");
+  request.headers.Add("Content-Type", "application/octet-stream");
+  request.body = body;
+  const Result result = Fetch<TestType>(request);
+  REQUIRE_FALSE(result.error);
+  CHECK(result.Header("X-Expect") == "[]");
+  CHECK((result.body == body));
+}
+
+TEMPLATE_TEST_CASE("a body that the server packs is unpacked", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  const Result result = Fetch<TestType>(Request(server.origin(), "/text"));
+  REQUIRE_FALSE(result.error);
+  CHECK((result.body == std::string(10'000, 't')));
+}
+
+TEMPLATE_TEST_CASE("a redirect is returned, not followed", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  const Result result = Fetch<TestType>(Request(server.origin(), "/302"));
+  REQUIRE_FALSE(result.error);
+  CHECK(result.status == 302);
+  CHECK(result.Header("Location") == "/echo");
+  CHECK(server.connections() == 0);
+}
+
+TEMPLATE_TEST_CASE("a stream is handed on while it arrives", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  std::promise<void> saw_first;
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "5\r\nfirst\r\n");
+    // Were it kept back, neither side would ever go on.
+    if (saw_first.get_future().wait_for(kSoon) != std::future_status::ready) {
+      return;
+    }
+    peer.Write("6\r\nsecond\r\n0\r\n\r\n");
+  });
+  TestType transport = Make<TestType>();
+  Result result;
+  result.on_body = [&] {
+    if (result.pieces == 1) saw_first.set_value();
+    return true;
+  };
+  Exchange(transport, Request(server.origin()), result);
+  REQUIRE_FALSE(result.error);
+  CHECK(result.body == "firstsecond");
+  CHECK(result.pieces == 2);
+}
+
+TEMPLATE_TEST_CASE("one connection serves request after request",
+                   "[transport][T3]", CurlTransport, HttplibTransport) {
+  HttpServer server;
+  TestType transport = Make<TestType>();
+  for (int i = 0; i < 10; ++i) {
+    CHECK_FALSE(Fetch(transport, Request(server.origin(), "/echo")).error);
+    CHECK_FALSE(Fetch(transport, Request(server.origin(), "/chunks")).error);
+    CHECK_FALSE(Fetch(transport, Request(server.origin(), "/204")).error);
+  }
+  CHECK(server.connections() == 1);
+}
+
+TEMPLATE_TEST_CASE("eight threads share one transport", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  constexpr int kThreads = 8;
+  constexpr int kRequests = 25;
+  HttpServer server;
+  TestType transport = Make<TestType>();
+  std::atomic<int> good = 0;
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int i = 0; i < kRequests; ++i) {
+        HttpRequest request = Request(server.origin(), "/echo", "POST");
+        const std::string body = std::to_string(thread * kRequests + i);
+        request.body = body;
+        Result result;
+        const bool failed = transport.Send(request, result, {}).has_value();
+        good += !failed && result.body == body;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(good == kThreads * kRequests);
+  CHECK(server.connections() <= kThreads);
+}
+
+TEMPLATE_TEST_CASE("no more connections are kept than asked for", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  TestType transport({.max_idle = 0});
+  for (int i = 0; i < 3; ++i) {
+    CHECK_FALSE(Fetch(transport, Request(server.origin(), "/echo")).error);
+  }
+  CHECK(server.connections() == 3);
+}
+
+TEMPLATE_TEST_CASE("a certificate that nobody vouches for is refused",
+                   "[transport][tls]", CurlTransport, HttplibTransport) {
+  const SelfSigned self;
+  HttpsServer server(self.certificate(), self.key());
+  const HttpRequest request = Request(server.origin("https"), "/echo");
+  CheckError(Fetch<TestType>(request), Kind::kTls, false);
+
+  TestType trusting = Make<TestType>(self.file());
+  for (int i = 0; i < 3; ++i) {
+    const Result result = Fetch(trusting, request);
+    REQUIRE_FALSE(result.error);
+    CHECK(result.body == "hello");
+  }
+  CHECK(server.connections() == 1);
+
+  // The certificate is for 127.0.0.1.
+  const std::string elsewhere =
+      "https://localhost:" + std::to_string(server.port());
+  CheckError(Fetch(trusting, Request(elsewhere, "/echo")), Kind::kTls, false);
+
+  TestType misled = Make<TestType>("/no/such/file.pem");
+  CheckError(Fetch(misled, request), Kind::kTls, false);
+}
+
+TEMPLATE_TEST_CASE("a server that does not speak TLS is a TLS error",
+                   "[transport][tls]", CurlTransport, HttplibTransport) {
+  RawServer server([](RawConnection& peer) {
+    std::string hello;
+    peer.ReadSome(hello);
+    peer.Write("HTTP/1.1 400 Bad Request\r\n\r\n");
+    peer.WaitUntilPeerLeaves();
+  });
+  CheckError(Fetch<TestType>(
+                 Request("https://127.0.0.1:" + std::to_string(server.port()))),
+             Kind::kTls, false);
+}
+
+TEMPLATE_TEST_CASE("a handshake that hangs ends with the connect timeout",
+                   "[transport][tls]", CurlTransport, HttplibTransport) {
+  RawServer server([](RawConnection& peer) { peer.WaitUntilPeerLeaves(); });
+  HttpRequest request =
+      Request("https://127.0.0.1:" + std::to_string(server.port()));
+  request.connect_timeout = milliseconds(100);
+  const Result result = Fetch<TestType>(request);
+  CheckError(result, Kind::kConnect, false);
+  CHECK(result.took >= milliseconds(100));
+}
+
+TEMPLATE_TEST_CASE("a refused connection was certainly not sent", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  const RefusingPort port;
+  const Result result = Fetch<TestType>(Request(port.origin()));
+  CheckError(result, Kind::kConnect, false);
+  CHECK_THAT(result.error->message,
+             testing::ContainsSubstring(port.origin()) &&
+                 testing::ContainsSubstring("refused") &&
+                 testing::ContainsSubstring("is the server running"));
+}
+
+TEMPLATE_TEST_CASE("an unknown host was certainly not sent", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  // A label may have 63 characters (RFC 1035, 2.3.4): no name server is asked.
+  const Result result =
+      Fetch<TestType>(Request("http://" + std::string(64, 'x') + ".invalid"));
+  CheckError(result, Kind::kConnect, false);
+}
+
+TEMPLATE_TEST_CASE("connecting takes no longer than its timeout", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  const DeafPort port;
+  HttpRequest request = Request(port.origin());
+  request.connect_timeout = milliseconds(100);
+  const Result result = Fetch<TestType>(request);
+  CheckError(result, Kind::kConnect, false);
+  CHECK(result.took >= milliseconds(100));
+  CHECK_THAT(result.error->message, testing::ContainsSubstring("100 ms"));
+}
+
+TEMPLATE_TEST_CASE("what cannot be a request is refused before it is sent",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  TestType transport = Make<TestType>();
+  const std::string secret(kSecret);
+  for (const std::string& url : std::vector<std::string>{
+           "", "/v1?key=" + secret, "ftp://host/" + secret, "file:///" + secret,
+           "http://", "http:///" + secret, "http://host:0/" + secret,
+           "http://host:65536/" + secret, "http://host:80a/" + secret,
+           "http://host:/" + secret, "http://" + secret + "@host/",
+           "http://host\\@" + secret + "/", "http://[::1/" + secret,
+           "http://[::1]x/" + secret, "http://host/a b" + secret,
+           "http://host/\r\nX: " + secret, "http://h\xC3\xB6st/" + secret}) {
+    INFO(url);
+    HttpRequest request;
+    request.url = url;
+    CheckError(Fetch(transport, request), Kind::kBadUrl, false);
+  }
+  const RefusingPort port;
+  for (const auto& [name, value] :
+       {std::pair("X-A", "1\r\nX-B: "), std::pair("X-A", "1\nX-B: "),
+        std::pair("X A", ""), std::pair("", ""), std::pair("X-A:", "")}) {
+    HttpRequest request = Request(port.origin());
+    request.headers.Add(name, value + secret);
+    const Result result = Fetch(transport, request);
+    CheckError(result, Kind::kBadUrl, false);
+    CHECK_THAT(result.error->message, testing::ContainsSubstring("header 2"));
+  }
+  CheckError(
+      Fetch(transport, Request(port.origin(), "/", "GET / HTTP/1.1\r\nX: ")),
+      Kind::kBadUrl, false);
+}
+
+TEMPLATE_TEST_CASE("the scheme may be in capitals, a fragment stays here",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  std::string seen;
+  {
+    RawServer server([&](RawConnection& peer) {
+      seen = peer.ReadRequest();
+      peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    HttpRequest request;
+    request.method = "GET";
+    request.url =
+        "HTTP" + server.origin().substr(4) + "/a/../b?c=%2F+d&e=[f]#g?h";
+    CHECK_FALSE(Fetch<TestType>(request).error);
+  }
+  CHECK_THAT(seen, Catch::Matchers::StartsWith(
+                       "GET /a/../b?c=%2F+d&e=[f] HTTP/1.1\r\n"));
+}
+
+TEMPLATE_TEST_CASE("a connection that breaks is lost, and may have been sent",
+                   "[transport][S15]", CurlTransport, HttplibTransport) {
+  const std::string head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+  const std::string chunked =
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  struct Case {
+    const char* claim;
+    RawServer::Script script;
+    int heads;
+    const char* body;
+  };
+  std::promise<void> saw_body;
+  const auto reset = [](const std::string& bytes) {
+    return [bytes](RawConnection& peer) {
+      peer.ReadRequest();
+      peer.Write(bytes);
+      peer.Reset();
+    };
+  };
+  const std::vector<Case> cases = {
+      {"closed at once", [](RawConnection& peer) { peer.Close(); }, 0, ""},
+      {"closed without an answer", Answers(""), 0, ""},
+      {"closed amid the headers", Answers("HTTP/1.1 200 OK\r\nX-A"), 0, ""},
+      {"closed amid a counted body", Answers(head + "abc"), 1, "abc"},
+      {"closed before a counted body", Answers(head), 1, ""},
+      {"closed amid a chunk", Answers(chunked + "a\r\nabc"), 1, "abc"},
+      {"closed between chunks", Answers(chunked + "3\r\nabc\r\n"), 1, "abc"},
+      {"closed before the last line", Answers(chunked + "3\r\nabc\r\n0\r\n"), 1,
+       "abc"},
+      {"reset before the headers", reset(""), 0, ""},
+      {"reset amid the headers", reset("HTTP/1.1 200 OK\r\nX-A"), 0, ""},
+      {"reset amid the body",
+       [&](RawConnection& peer) {
+         peer.ReadRequest();
+         peer.Write(head + "abc");
+         saw_body.get_future().wait_for(kSoon);
+         peer.Reset();
+       },
+       1, "abc"},
+      {"not HTTP", Answers("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"), 0, ""},
+      {"not HTTP, without a line", Answers(std::string(5000, 'x')), 0, ""},
+      {"a header of 200 kB",
+       Answers("HTTP/1.1 200 OK\r\nX-A: " + std::string(200'000, 'x') +
+               "\r\nContent-Length: 0\r\n\r\n"),
+       0, ""},
+  };
+  TestType transport = Make<TestType>();
+  for (const Case& c : cases) {
+    INFO(c.claim);
+    RawServer server(c.script);
+    Result result;
+    if (std::string_view(c.claim) == "reset amid the body") {
+      result.on_body = [&] {
+        saw_body.set_value();
+        return true;
+      };
+    }
+    Exchange(transport, Request(server.origin()), result);
+    CheckError(result, Kind::kLost, true);
+    CHECK(result.heads == c.heads);
+    CHECK(result.body == c.body);
+  }
+}
+
+TEMPLATE_TEST_CASE("an upload that is cut kills nobody by SIGPIPE",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  // The servers of cpp-httplib ignore the signal for the whole process.
+  const auto before = std::signal(SIGPIPE, SIG_DFL);
+  const std::string body(32 << 20, 'x');
+  {
+    RawServer server([](RawConnection& peer) {
+      std::string some;
+      peer.ReadSome(some);
+      peer.Reset();
+    });
+    HttpRequest request = Request(server.origin(), "/", "POST");
+    request.body = body;
+    CheckError(Fetch<TestType>(request), Kind::kLost, true);
+  }
+  {
+    std::stop_source source;
+    std::promise<void> left;
+    RawServer server([&](RawConnection& peer) {
+      std::string some;
+      peer.ReadSome(some);
+      source.request_stop();
+      left.get_future().wait_for(std::chrono::seconds(10));
+    });
+    HttpRequest request = Request(server.origin(), "/", "POST");
+    request.body = body;
+    TestType transport = Make<TestType>();
+    const Result result = Fetch(transport, request, source.get_token());
+    left.set_value();
+    CheckError(result, Kind::kStopped, true);
+  }
+  std::signal(SIGPIPE, before);
+}
+
+TEMPLATE_TEST_CASE("an answer without a length ends where it is closed",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  RawServer server(Answers("HTTP/1.0 200 OK\r\nX-A: 1\r\n\r\nold but whole"));
+  TestType transport = Make<TestType>();
+  for (int i = 0; i < 2; ++i) {
+    const Result result = Fetch(transport, Request(server.origin()));
+    REQUIRE_FALSE(result.error);
+    CHECK(result.status == 200);
+    CHECK(result.body == "old but whole");
+  }
+}
+
+TEMPLATE_TEST_CASE("a 100 is not the answer", "[transport]", CurlTransport,
+                   HttplibTransport) {
+  RawServer server(Answers(
+      "HTTP/1.1 100 Continue\r\n\r\n"
+      "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nretry-after: 9\r\n"
+      "X-A: \t padded \t\r\nContent-Length: 2\r\n\r\nno"));
+  const Result result = Fetch<TestType>(Request(server.origin()));
+  REQUIRE_FALSE(result.error);
+  CHECK(result.status == 429);
+  CHECK(result.Header("Retry-After") == "7");
+  CHECK(result.Header("X-A") == "padded");
+  CHECK(result.body == "no");
+}
+
+TEMPLATE_TEST_CASE("an early hint is skipped or an error, never the answer",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  RawServer server(
+      Answers("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+              "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+  const Result result = Fetch<TestType>(Request(server.origin()));
+  if (std::is_same_v<TestType, CurlTransport>) {
+    REQUIRE_FALSE(result.error);
+    CHECK(result.status == 200);
+    CHECK(result.Header("Link") == "(none)");
+  } else {
+    CheckError(result, Kind::kLost, true);
+    CHECK(result.heads == 0);
+  }
+}
+
+TEMPLATE_TEST_CASE("a silence longer than the idle timeout ends the exchange",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  struct Case {
+    const char* before;
+    int heads;
+  };
+  for (const Case& c :
+       {Case{"", 0}, Case{"HTTP/1.1 200 OK\r\nX-A", 0},
+        Case{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", 1},
+        Case{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc",
+             1},
+        Case{"HTTP/1.1 200 OK\r\n\r\nabc", 1}}) {
+    INFO(c.before);
+    RawServer server([&](RawConnection& peer) {
+      peer.ReadRequest();
+      peer.Write(c.before);
+      peer.WaitUntilPeerLeaves();
+    });
+    HttpRequest request = Request(server.origin());
+    request.idle_timeout = milliseconds(150);
+    const Result result = Fetch<TestType>(request);
+    CheckError(result, Kind::kTimeout, true);
+    CHECK(result.heads == c.heads);
+    CHECK(result.took >= milliseconds(150));
+    CHECK_THAT(result.error->message, testing::ContainsSubstring("150 ms"));
+  }
+}
+
+TEMPLATE_TEST_CASE("a silence is not counted twice", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  RawServer server([](RawConnection& peer) { peer.WaitUntilPeerLeaves(); });
+  HttpRequest request = Request(server.origin());
+  request.idle_timeout = milliseconds(150);
+  Clock::duration shortest = kSoon;  // of some: a busy machine delays one
+  for (int i = 0; i < 4; ++i) {
+    const Result result = Fetch<TestType>(request);
+    CheckError(result, Kind::kTimeout, true);
+    shortest = std::min(shortest, result.took);
+  }
+  CHECK(shortest < milliseconds(290));
+}
+
+TEMPLATE_TEST_CASE("slow bytes are not a silence", "[transport][S13]",
+                   CurlTransport, HttplibTransport) {
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    // Slow in the head and in the body; each lasts longer than the timeout.
+    if (!peer.Drip("HTTP/1.1 200 OK\r\n", milliseconds(40))) return;
+    peer.Write("Content-Length: 16\r\n\r\n");
+    peer.Drip("sixteen letters!", milliseconds(40));
+  });
+  HttpRequest request = Request(server.origin());
+  request.idle_timeout = milliseconds(500);
+  const Result result = Fetch<TestType>(request);
+  REQUIRE_FALSE(result.error);
+  CHECK(result.body == "sixteen letters!");
+  CHECK(result.took > request.idle_timeout);
+}
+
+TEMPLATE_TEST_CASE("a server that does not take the request is silent",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  std::promise<void> left;
+  RawServer server([&](RawConnection&) {
+    left.get_future().wait_for(std::chrono::seconds(10));
+  });
+  const std::string body(32 << 20, 'x');
+  HttpRequest request = Request(server.origin(), "/", "POST");
+  request.body = body;
+  request.idle_timeout = milliseconds(150);
+  const Result result = Fetch<TestType>(request);
+  left.set_value();
+  CheckError(result, Kind::kTimeout, true);
+}
+
+TEMPLATE_TEST_CASE("the total timeout holds although bytes keep coming",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  const std::string drip(1000, 'x');
+  for (const std::string head :
+       {"HTTP/1.1 200 OK\r\nX-A: ",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n"}) {
+    RawServer server([&](RawConnection& peer) {
+      peer.ReadRequest();
+      peer.Write(head);
+      peer.Drip(drip, milliseconds(10));
+    });
+    HttpRequest request = Request(server.origin());
+    request.total_timeout = milliseconds(200);
+    request.idle_timeout = milliseconds(5'000);
+    const Result result = Fetch<TestType>(request);
+    CheckError(result, Kind::kTimeout, true);
+    CHECK(result.took >= milliseconds(200));
+    CHECK_THAT(result.error->message, testing::ContainsSubstring("200 ms"));
+  }
+}
+
+TEMPLATE_TEST_CASE("the total timeout bounds connecting, too", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  const DeafPort port;
+  HttpRequest request = Request(port.origin());
+  request.total_timeout = milliseconds(150);
+  CheckError(Fetch<TestType>(request), Kind::kTimeout, false);
+}
+
+TEMPLATE_TEST_CASE("limits that are not reached change nothing", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  for (const milliseconds limit :
+       {milliseconds(0), milliseconds(60'000), milliseconds::max()}) {
+    HttpRequest request = Request(server.origin(), "/echo");
+    request.connect_timeout = limit;
+    request.idle_timeout = limit;
+    request.total_timeout = limit;
+    CHECK(Fetch<TestType>(request).body == "hello");
+  }
+}
+
+TEMPLATE_TEST_CASE("a stop ends the exchange at once, at any stage",
+                   "[transport][S17]", CurlTransport, HttplibTransport) {
+  HttpServer sane;
+  std::stop_source source;
+  TestType transport = Make<TestType>();
+
+  SECTION("before it began, also where a connection is ready") {
+    CHECK_FALSE(Fetch(transport, Request(sane.origin(), "/echo")).error);
+    source.request_stop();
+    CheckError(
+        Fetch(transport, Request(sane.origin(), "/echo"), source.get_token()),
+        Kind::kStopped, false);
+  }
+  SECTION("while it connects") {
+    const DeafPort port;
+    std::thread stopper([&] {
+      std::promise<void> never;
+      never.get_future().wait_for(milliseconds(100));
+      source.request_stop();
+    });
+    const Result result =
+        Fetch(transport, Request(port.origin()), source.get_token());
+    stopper.join();
+    CheckError(result, Kind::kStopped, false);
+  }
+  SECTION("amid the handshake") {
+    RawServer server([&](RawConnection& peer) {
+      std::string hello;
+      peer.ReadSome(hello);
+      source.request_stop();
+      peer.WaitUntilPeerLeaves();
+    });
+    CheckError(
+        Fetch(transport,
+              Request("https://127.0.0.1:" + std::to_string(server.port())),
+              source.get_token()),
+        Kind::kStopped, false);
+  }
+  for (const std::string before :
+       {"", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\n\r\nabc"}) {
+    SECTION("after the answer began with: " + before) {
+      RawServer server([&](RawConnection& peer) {
+        peer.ReadRequest();
+        peer.Write(before);
+        source.request_stop();
+        peer.WaitUntilPeerLeaves();
+      });
+      CheckError(Fetch(transport, Request(server.origin()), source.get_token()),
+                 Kind::kStopped, true);
+    }
+  }
+
+  // The transport is as good as before.
+  CHECK(Fetch(transport, Request(sane.origin(), "/echo")).body == "hello");
+}
+
+TEMPLATE_TEST_CASE("a stop takes effect within 100 ms", "[transport][T20]",
+                   CurlTransport, HttplibTransport) {
+  Clock::duration shortest = kSoon;  // of some: a busy machine delays one
+  for (int i = 0; i < 4; ++i) {
+    std::stop_source source;
+    Clock::time_point stopped, returned;
+    TestType transport = Make<TestType>();
+    {
+      RawServer server([&](RawConnection& peer) {
+        peer.ReadRequest();
+        stopped = Clock::now();
+        source.request_stop();
+        peer.WaitUntilPeerLeaves();
+      });
+      CheckError(Fetch(transport, Request(server.origin()), source.get_token()),
+                 Kind::kStopped, true);
+      returned = Clock::now();
+    }  // the server's thread has ended: what it wrote may be read
+    shortest = std::min(shortest, returned - stopped);
+  }
+  CHECK(shortest < milliseconds(100));
+}
+
+TEMPLATE_TEST_CASE("a stop from the sink ends the exchange", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  RawServer server([](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
+    peer.WaitUntilPeerLeaves();
+  });
+  std::stop_source source;
+  TestType transport = Make<TestType>();
+  Result result;
+  result.on_body = [&] { return source.request_stop(); };
+  Exchange(transport, Request(server.origin()), result, source.get_token());
+  CheckError(result, Kind::kStopped, true);
+}
+
+TEMPLATE_TEST_CASE("a sink that wants no more ends the exchange without error",
+                   "[transport][T3]", CurlTransport, HttplibTransport) {
+  RawServer server([](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
+    peer.WaitUntilPeerLeaves();
+  });
+  TestType transport = Make<TestType>();
+  for (int i = 0; i < 2; ++i) {
+    Result result;
+    result.on_body = [] { return false; };
+    Exchange(transport, Request(server.origin()), result);
+    CHECK_FALSE(result.error);
+    CHECK(result.pieces == 1);
+    CHECK(result.took < kSoon);
+  }
+}
+
+TEMPLATE_TEST_CASE("what a sink throws comes out of Send", "[transport]",
+                   CurlTransport, HttplibTransport) {
+  HttpServer server;
+  TestType transport = Make<TestType>();
+  const HttpRequest request = Request(server.origin(), "/echo");
+  Result result;
+  result.on_body = []() -> bool { throw std::runtime_error("full"); };
+  CHECK_THROWS_WITH(transport.Send(request, result, {}), "full");
+  result.on_body = nullptr;
+  result.on_head = [] { throw std::runtime_error("odd"); };
+  CHECK_THROWS_WITH(transport.Send(request, result, {}), "odd");
+  CHECK(Fetch(transport, request).body == "hello");
+}
+
+TEMPLATE_TEST_CASE("a kept connection that was closed is replaced unseen",
+                   "[transport]", CurlTransport, HttplibTransport) {
+  std::promise<void> closed;
+  std::atomic<int> connections = 0;
+  RawServer server([&](RawConnection& peer) {
+    const bool first = ++connections == 1;
+    peer.ReadRequest();
+    peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    peer.Close();
+    if (first) closed.set_value();
+  });
+  TestType transport = Make<TestType>();
+  CHECK(Fetch(transport, Request(server.origin())).body == "ok");
+  closed.get_future().wait();
+  CHECK(Fetch(transport, Request(server.origin())).body == "ok");
+  CHECK(connections == 2);
+}
+
+TEMPLATE_TEST_CASE(
+    "a request lost on a kept connection may have been sent, "
+    "even if connecting anew is refused",
+    "[transport]", CurlTransport, HttplibTransport) {
+  std::atomic<RawServer*> self{nullptr};
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    peer.ReadRequest();  // it may act on this one
+    self.load()->Refuse();
+    peer.Reset();
+  });
+  self = &server;
+  TestType transport = Make<TestType>();
+  CHECK(Fetch(transport, Request(server.origin())).body == "ok");
+  CheckError(Fetch(transport, Request(server.origin())), Kind::kLost, true);
+}
+
+TEST_CASE("what a proxy answers to CONNECT is not the answer", "[transport]") {
+  const SelfSigned self;
+  HttpsServer server(self.certificate(), self.key());
+  RawServer proxy([&](RawConnection& client) {
+    client.ReadRequest();
+    client.Write("HTTP/1.1 200 Connection established\r\nX-Proxy: 1\r\n\r\n");
+    RawConnection upstream(testing::ConnectTo(server.port()));
+    const auto pump = [](RawConnection& from, RawConnection& to) {
+      for (std::string bytes; from.ReadSome(bytes) && to.Write(bytes);) {
+        bytes.clear();
+      }
+      from.Shutdown();
+      to.Shutdown();
+    };
+    std::thread back([&] { pump(upstream, client); });
+    pump(client, upstream);
+    back.join();
+  });
+  CurlTransport transport({.ca_file = self.file(), .proxy = proxy.origin()});
+  const Result result =
+      Fetch(transport, Request(server.origin("https"), "/echo"));
+  REQUIRE_FALSE(result.error);
+  CHECK(result.body == "hello");
+  CHECK(result.Header("X-Method") == "GET");
+  CHECK(result.Header("X-Proxy") == "(none)");
+}
+
+TEST_CASE("a proxy that refuses has not sent the request", "[transport]") {
+  RawServer proxy(
+      Answers("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: "
+              "0\r\n\r\n"));
+  CurlTransport transport(
+      {.proxy = "http://user:" + std::string(kSecret) +
+                "@127.0.0.1:" + std::to_string(proxy.port())});
+  const Result result = Fetch(transport, Request("https://api.example.com"));
+  CheckError(result, Kind::kConnect, false);
+  CHECK(result.heads == 0);
+}
+
+}  // namespace
+}  // namespace keyrotator

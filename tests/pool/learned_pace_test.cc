@@ -1,0 +1,179 @@
+#include "keyrotator/pool/learned_pace.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "keyrotator/clock.h"
+#include "tests/support/catch.h"
+
+namespace keyrotator::internal {
+namespace {
+
+constexpr Nanos kSecond = 1'000'000'000;
+constexpr Nanos kMillisecond = 1'000'000;
+
+// What the pace runs against: a bucket that refills evenly.
+struct Bucket {
+  double size;
+  double per_second;
+  double level = size;
+  Nanos time = 0;
+
+  bool Admit(Nanos now) {
+    level =
+        std::min(size, level + per_second * static_cast<double>(now - time) /
+                                   static_cast<double>(kSecond));
+    time = now;
+    if (level < 1) return false;
+    level -= 1;
+    return true;
+  }
+};
+
+struct Count {
+  int served = 0;
+  int refused = 0;
+};
+
+// As many requests as the pace lets out, answered at once.
+Count Run(LearnedPace& pace, Bucket& bucket, Nanos hint, Nanos from, Nanos to) {
+  Count count;
+  Nanos shut_until = from;
+  for (Nanos now = from; now < to; now += 5 * kMillisecond) {
+    while (now >= shut_until && pace.Fits(now)) {
+      pace.Take(now);
+      if (bucket.Admit(now)) {
+        ++count.served;
+        pace.Succeed(now);
+      } else {
+        ++count.refused;
+        shut_until = now + pace.Refuse(hint, kSecond, now);
+        pace.HoldUntil(shut_until);
+      }
+    }
+  }
+  return count;
+}
+
+TEST_CASE("a pace holds nothing back before the first refusal",
+          "[learned_pace]") {
+  LearnedPace pace;
+  for (int i = 0; i < 1000; ++i) {
+    CHECK(pace.Fits(0));
+    pace.Take(0);
+    pace.Succeed(0);
+  }
+  CHECK_FALSE(pace.known());
+}
+
+TEST_CASE("the pace finds the rate of a bucket that says nothing of it",
+          "[learned_pace]") {
+  for (const double rate : {0.2, 1.0, 10.0}) {
+    CAPTURE(rate);
+    LearnedPace pace;
+    Bucket bucket{.size = 60, .per_second = rate};
+    const Nanos hour = 3600 * kSecond;
+    Run(pace, bucket, 0, 0, hour);  // to find it
+    const Count count = Run(pace, bucket, 0, hour, 2 * hour);
+    CHECK(count.served > 0.98 * rate * 3600);
+    CHECK(count.refused < 0.02 * count.served);
+  }
+}
+
+TEST_CASE("nothing goes out before the provider's hint is over, then one",
+          "[learned_pace]") {
+  LearnedPace pace;
+  CHECK(pace.Refuse(3 * kSecond, kSecond, 0) == 3 * kSecond);
+  pace.HoldUntil(3 * kSecond);
+  CHECK(pace.Fits(3 * kSecond));
+  pace.Take(3 * kSecond);
+  CHECK_FALSE(pace.Fits(3 * kSecond));
+  CHECK(pace.WhenFits(3 * kSecond) == 6 * kSecond);
+  CHECK(pace.Fits(pace.WhenFits(3 * kSecond)));
+}
+
+TEST_CASE("without a hint the first pause is the guess", "[learned_pace]") {
+  LearnedPace pace;
+  CHECK(pace.Refuse(0, kSecond, 0) == kSecond);
+}
+
+TEST_CASE("refusals and nothing else make the pauses longer, up to a minute",
+          "[learned_pace]") {
+  LearnedPace pace;
+  Nanos now = 0;
+  Nanos before = 0;
+  for (int i = 0; i < 20; ++i) {
+    pace.Take(now);
+    const Nanos pause = pace.Refuse(0, kSecond, now);
+    CHECK(pause >= before);
+    before = pause;
+    now += pause;
+    pace.HoldUntil(now);
+  }
+  CHECK(before == 60 * kSecond);
+}
+
+TEST_CASE(
+    "a lease of which nobody tells costs a minute, however long a hint was",
+    "[learned_pace]") {
+  LearnedPace pace;
+  const Nanos day = 86'400 * kSecond;
+  pace.Refuse(10 * day, kSecond, 0);
+  pace.HoldUntil(day);
+  REQUIRE(pace.Fits(day));
+  pace.Take(day);
+  const Nanos next = pace.WhenFits(day);
+  CHECK(next <= day + 60 * kSecond);
+  CHECK(pace.Fits(next));
+}
+
+TEST_CASE("what a quiet time saves up may go out at once", "[learned_pace]") {
+  LearnedPace pace;
+  pace.Refuse(kSecond, kSecond, 0);
+  pace.HoldUntil(kSecond);
+  int out = 0;
+  const Nanos later = 31 * kSecond;
+  while (pace.Fits(later)) {
+    pace.Take(later);
+    ++out;
+  }
+  CHECK(out == 31);
+}
+
+TEST_CASE("a bucket met empty after a quiet time does not slow the pace",
+          "[learned_pace]") {
+  LearnedPace pace;
+  Bucket bucket{.size = 30, .per_second = 1};
+  Run(pace, bucket, 0, 0, 1800 * kSecond);
+  // In ten minutes more is saved up here than the bucket holds.
+  const Nanos later = 2400 * kSecond;
+  bucket.level = 30;
+  bucket.time = later;
+  const Count count = Run(pace, bucket, 0, later, later + 600 * kSecond);
+  CHECK(count.served > 0.97 * (30 + 600));
+}
+
+TEST_CASE(
+    "a window that opens as a whole may be used up faster than on average",
+    "[learned_pace]") {
+  LearnedPace pace;
+  pace.Refuse(kSecond, kSecond, 0);  // one a second
+  pace.HoldUntil(kSecond);
+  pace.Take(kSecond);
+  pace.Succeed(2 * kSecond);
+  pace.Take(2 * kSecond);
+  const Nanos opens =
+      3 * kSecond + pace.Refuse(30 * kSecond, kSecond, 3 * kSecond);
+  CHECK(opens == 33 * kSecond);
+  pace.HoldUntil(opens);
+  int served = 0;
+  int out = 0;
+  for (Nanos now = opens; now < opens + 10 * kSecond; now += kSecond / 2) {
+    for (; served < out; ++served) pace.Succeed(now);  // of half a second ago
+    for (; pace.Fits(now) && out < 1000; ++out) pace.Take(now);
+  }
+  CHECK(served > 60);
+}
+
+}  // namespace
+}  // namespace keyrotator::internal
