@@ -560,10 +560,11 @@ TEST_CASE(
 
 TEST_CASE("a caller's guess escalates by its own rule", "[rotator]") {
   Pool pool("A");
-  const GuessedCooldown guess{
+  const Cooldown guess{
       .initial = seconds(1), .multiplier = 2, .max = seconds(60)};
   for (const int expected : {1, 2, 4, 8, 16, 32, 60, 60}) {
-    pool.rotator.MarkRateLimited(*pool.rotator.Pick(), guess);
+    pool.rotator.Settle(*pool.rotator.Pick(),
+                        {.kind = Report::Kind::kRateLimited, .guess = guess});
     CHECK(Row(pool.rotator, "A").returns_in == seconds(expected));
     pool.clock.Advance(seconds(expected));
   }

@@ -46,6 +46,7 @@
 #include "keyrotator/pool/key_table.h"
 #include "keyrotator/pool/scope.h"
 #include "keyrotator/pool/slot.h"
+#include "keyrotator/report.h"
 #include "keyrotator/rotator_options.h"
 #include "keyrotator/selection.h"
 
@@ -286,48 +287,38 @@ class KeyRotator {
   // was removed, is unknown, or the lease is another rotator's), nothing
   // changes.
 
+  // What came of a request: one of the following three marks, and what the
+  // provider said is left, at once. The latter counts only if `key` is a lease.
+  bool Settle(const KeyRef& key, const Report& report) {
+    return Tell(key, [&](Core& core, Slot& slot, internal::Grant* grant,
+                         internal::Nanos now) {
+      core.table.Settle(slot, grant, report, now);
+    });
+  }
+
   // The key was refused (401): it is out, in every scope, until Restore, or
   // until RotatorOptions::retry_failed_after is over.
   bool MarkFailed(const KeyRef& key) {
-    return Report(
-        key, [](Core& core, Slot& slot, internal::Grant* grant,
-                internal::Nanos now) { core.table.Fail(slot, grant, now); });
+    return Settle(key, {.kind = Report::Kind::kFailed});
   }
 
-  // The key was limited (429), and the provider did not say for how long: it
-  // cools for RotatorOptions::cooldown, its group with it, in the lease's
-  // scope.
-  bool MarkRateLimited(const KeyRef& key, Reach reach = Reach::kScope) {
-    return MarkRateLimited(key, DefaultGuess(), reach);
-  }
-
-  // For `cooldown`, as the provider said (Retry-After), at most for
-  // RotatorOptions::max_cooldown. Zero or less: it did not say. A cooldown
-  // never becomes shorter.
-  bool MarkRateLimited(const KeyRef& key, Span cooldown,
+  // The key was limited (429): it cools for `retry_after`, as the provider said
+  // (Retry-After), at most for RotatorOptions::max_cooldown, and its group with
+  // it. Zero or less: it did not say, and RotatorOptions::cooldown is the
+  // guess. A cooldown never becomes shorter.
+  bool MarkRateLimited(const KeyRef& key,
+                       Span retry_after = std::chrono::nanoseconds(0),
                        Reach reach = Reach::kScope) {
-    return MarkRateLimited(key, cooldown, DefaultGuess(), reach);
-  }
-
-  // The same, and the caller's guess replaces that of the options: with a
-  // `cooldown` of zero or less, or where the pace is learned.
-  bool MarkRateLimited(const KeyRef& key, Span cooldown,
-                       const GuessedCooldown& guess,
-                       Reach reach = Reach::kScope) {
-    return LimitRate(key, cooldown.count(), guess, reach);
-  }
-  bool MarkRateLimited(const KeyRef& key, const GuessedCooldown& guess,
-                       Reach reach = Reach::kScope) {
-    return LimitRate(key, 0, guess, reach);
+    return Settle(key, {.kind = Report::Kind::kRateLimited,
+                        .retry_after = retry_after,
+                        .reach = reach});
   }
 
   // The key served a request. Ends a trial and an escalation; where nothing is
   // wrong with a key it need not be called, but waiting callers are served
   // sooner if it is.
   bool MarkSucceeded(const KeyRef& key) {
-    return Report(
-        key, [](Core& core, Slot& slot, internal::Grant* grant,
-                internal::Nanos now) { core.table.Succeed(slot, grant, now); });
+    return Settle(key, {.kind = Report::Kind::kServed});
   }
 
   // What the provider said is left, in the answer to that lease's request. From
@@ -335,15 +326,12 @@ class KeyRotator {
   // provider's buckets are run along. A report from an older lease than the
   // last is ignored.
   bool ReportLimits(const Lease& lease, const RateLimits& limits) {
-    return Report(lease, [&](Core& core, Slot& slot, internal::Grant* grant,
-                             internal::Nanos now) {
-      core.table.Report(slot, *grant, limits, now);
-    });
+    return Settle(lease, {.limits = limits});
   }
 
   // Lifts a failure, not a cooldown.
   bool Restore(const KeyRef& key) {
-    return Report(
+    return Tell(
         key, [](Core& core, Slot& slot, internal::Grant*, internal::Nanos now) {
           core.table.Restore(slot, now);
         });
@@ -404,10 +392,8 @@ class KeyRotator {
 
   // No pick that starts after it gets the key. Its reports change nothing more.
   bool Remove(const KeyRef& key) {
-    return Report(
-        key, [](Core& core, Slot& slot, internal::Grant*, internal::Nanos now) {
-          core.table.Remove(slot, now);
-        });
+    return Tell(key, [](Core& core, Slot& slot, internal::Grant*,
+                        internal::Nanos now) { core.table.Remove(slot, now); });
   }
 
   Clock& clock() const { return core_->clock; }
@@ -562,24 +548,8 @@ class KeyRotator {
     });
   }
 
-  GuessedCooldown DefaultGuess() const {
-    const RotatorOptions& options = core_->table.options();
-    return {.initial = options.cooldown,
-            .multiplier = options.cooldown_multiplier,
-            .max = options.max_cooldown,
-            .learn_pace = options.learn_pace};
-  }
-
-  bool LimitRate(const KeyRef& key, internal::Nanos hint,
-                 const GuessedCooldown& guess, Reach reach) {
-    return Report(key, [&](Core& core, Slot& slot, internal::Grant* grant,
-                           internal::Nanos now) {
-      core.table.LimitRate(slot, grant, hint, guess, reach, now);
-    });
-  }
-
   template <class Function>
-  bool Report(const KeyRef& key, Function function) {
+  bool Tell(const KeyRef& key, Function function) {
     Core& core = *core_;
     const internal::Nanos now = core.Now();
     std::unique_lock lock(core.mutex);

@@ -9,9 +9,11 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
+#include "keyrotator/cooldown.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/report.h"
 #include "keyrotator/rotator_options.h"
 #include "keyrotator/selection.h"
 

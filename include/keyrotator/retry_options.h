@@ -14,7 +14,7 @@
 #include <functional>
 
 #include "keyrotator/clock.h"
-#include "keyrotator/rotator_options.h"
+#include "keyrotator/cooldown.h"
 
 namespace keyrotator {
 
@@ -38,10 +38,10 @@ struct RetryOptions {
   bool retry_ambiguous = true;
   // A key whose limit came without a hint: short at first, since a whole minute
   // would make a pool of one key give up where a second was enough.
-  GuessedCooldown guess{.initial = std::chrono::seconds(1),
-                        .multiplier = 2,
-                        .max = std::chrono::seconds(60),
-                        .learn_pace = true};
+  Cooldown guess{.initial = std::chrono::seconds(1),
+                 .multiplier = 2,
+                 .max = std::chrono::seconds(60),
+                 .learn_pace = true};
   // A key that has used up its quota. Its Retry-After is not believed:
   // providers send seconds where it takes a payment.
   Span quota_cooldown = std::chrono::hours(1);

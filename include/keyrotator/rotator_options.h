@@ -17,36 +17,17 @@
 #include <optional>
 
 #include "keyrotator/clock.h"
+#include "keyrotator/cooldown.h"
 #include "keyrotator/key_status.h"
 
 namespace keyrotator {
-
-// How long a key cools if the provider did not say.
-struct GuessedCooldown {
-  // The first window. > 0.
-  Span initial = std::chrono::seconds(60);
-  // Each window that follows one without a success between them is longer by
-  // this factor. >= 1; 1: none is.
-  double multiplier = 1;
-  // No guess is longer. > 0.
-  Span max = std::chrono::hours(24);
-  // See RotatorOptions::learn_pace.
-  bool learn_pace = false;
-};
-
-// How far a rate limit reaches.
-enum class Reach {
-  kScope,  // the scope of the lease (the whole key if it has none), for all
-           // keys of the group
-  kKey,    // all scopes, for all keys of the group
-};
 
 struct RotatorOptions {
   // After a rate limit without a hint. > 0.
   Span cooldown = std::chrono::seconds(60);
   // No cooldown is longer, hint or not. > 0.
   Span max_cooldown = std::chrono::hours(24);
-  // See GuessedCooldown::multiplier.
+  // See Cooldown::multiplier.
   double cooldown_multiplier = 1;
   // Whether to learn from its refusals how fast a provider lets requests
   // through that reports no limits, and to let them out at that pace then. It

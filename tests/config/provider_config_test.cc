@@ -383,7 +383,7 @@ TEST_CASE("a configuration's cooldowns are the rotator's and the client's",
   CHECK(untouched.cooldown == defaults.cooldown);
   CHECK(untouched.max_cooldown == defaults.max_cooldown);
   CHECK(MakeRotatorOptions({}, {.cooldown = 5s}).cooldown == 5s);
-  const GuessedCooldown own = RetryOptions().guess;
+  const Cooldown own = RetryOptions().guess;
   CHECK(MakeRetryOptions({}).guess.initial == own.initial);
   CHECK(MakeRetryOptions({}).guess.multiplier == own.multiplier);
   CHECK(MakeRetryOptions({}).guess.max == own.max);

@@ -535,7 +535,7 @@ class Lockstep {
       return;
     }
     if (dice_.OneIn(3)) {
-      GuessedCooldown guess;
+      Cooldown guess;
       guess.initial = dice_.Of({1s, 3s});
       guess.multiplier = dice_.Of({1.0, 2.0});
       guess.max = dice_.Of({10s, 600s});
@@ -544,7 +544,10 @@ class Lockstep {
                       Show(guess.initial), guess.multiplier, Show(guess.max),
                       static_cast<int>(reach)),
           [&](const KeyRef& key) {
-            return rotator_.MarkRateLimited(key, guess, reach);
+            return rotator_.Settle(
+                key, {.kind = keyrotator::Report::Kind::kRateLimited,
+                      .reach = reach,
+                      .guess = guess});
           },
           [&](ReferenceRotator::About about) {
             return reference_.LimitRate(about, 0ns, guess, reach);
@@ -553,12 +556,14 @@ class Lockstep {
     }
     Report(
         fmt::format("MarkRateLimited reach {}", static_cast<int>(reach)),
-        [&](const KeyRef& key) { return rotator_.MarkRateLimited(key, reach); },
+        [&](const KeyRef& key) {
+          return rotator_.MarkRateLimited(key, 0s, reach);
+        },
         [&](ReferenceRotator::About about) {
           return reference_.LimitRate(about, 0ns, OptionsGuess(), reach);
         });
   }
-  GuessedCooldown OptionsGuess() const {
+  Cooldown OptionsGuess() const {
     return {options_.cooldown, options_.cooldown_multiplier,
             options_.max_cooldown};
   }

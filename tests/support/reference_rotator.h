@@ -407,7 +407,7 @@ class ReferenceRotator {
   }
 
   // `hint` empty, zero or less: there was none.
-  bool LimitRate(About about, Time hint, GuessedCooldown guess, Reach reach) {
+  bool LimitRate(About about, Time hint, Cooldown guess, Reach reach) {
     Key* key = FindMutable(about.key);
     if (key == nullptr) return false;
     ++key->rate_limits;
@@ -473,7 +473,7 @@ class ReferenceRotator {
     return std::ranges::find(hint.exclude, id) != hint.exclude.end();
   }
 
-  static Time Guess(const GuessedCooldown& guess, int windows) {
+  static Time Guess(const Cooldown& guess, int windows) {
     const double wanted = static_cast<double>(guess.initial.count()) *
                           std::pow(guess.multiplier, windows);
     return wanted >= static_cast<double>(guess.max.count())

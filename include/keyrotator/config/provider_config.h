@@ -365,7 +365,7 @@ inline RotatorOptions MakeRotatorOptions(const ProviderConfig& config,
 // one, is that of a key whose limit came without a hint.
 inline RetryOptions MakeRetryOptions(const ProviderConfig& config) {
   RetryOptions retry = config.retry;
-  GuessedCooldown& guess = retry.guess;
+  Cooldown& guess = retry.guess;
   if (config.cooldown) {
     // Who says how long wants no pace that is learned.
     guess = {.initial = *config.cooldown,

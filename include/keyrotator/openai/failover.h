@@ -600,9 +600,10 @@ class Failover {
         rotator_.MarkRateLimited(lease, options_.quota_cooldown, Reach::kKey);
         return;
       case VerdictKind::kRateLimited:
-        rotator_.MarkRateLimited(
-            lease, verdict.retry_after.value_or(std::chrono::milliseconds(0)),
-            options_.guess);
+        rotator_.Settle(lease, {.kind = keyrotator::Report::Kind::kRateLimited,
+                                .retry_after = verdict.retry_after.value_or(
+                                    std::chrono::milliseconds(0)),
+                                .guess = options_.guess});
         return;
       case VerdictKind::kPermission:
       case VerdictKind::kOverloaded:

@@ -50,6 +50,7 @@
 #include "keyrotator/pool/scope.h"
 #include "keyrotator/pool/shadow_bucket.h"
 #include "keyrotator/pool/slot.h"
+#include "keyrotator/report.h"
 #include "keyrotator/rotator_options.h"
 #include "keyrotator/selection.h"
 
@@ -259,8 +260,8 @@ class KeyTable {
   }
 
   // `hint` is how long the provider said; 0 or less: it did not.
-  void LimitRate(Slot& slot, Grant* grant, Nanos hint,
-                 const GuessedCooldown& guess, Reach reach, Nanos now) {
+  void LimitRate(Slot& slot, Grant* grant, Nanos hint, const Cooldown& guess,
+                 Reach reach, Nanos now) {
     Advance(now);
     ++slot.rate_limits;
     Group& group = *slot.group;
@@ -344,8 +345,33 @@ class KeyTable {
     Serve();
   }
 
-  void Report(Slot& slot, const Grant& grant, const RateLimits& limits,
-              Nanos now) {
+  // What came of the lease: what it means for the key, and what is left.
+  void Settle(Slot& slot, Grant* grant, const Report& report, Nanos now) {
+    switch (report.kind) {
+      case Report::Kind::kNothing:
+        break;
+      case Report::Kind::kServed:
+        Succeed(slot, grant, now);
+        break;
+      case Report::Kind::kFailed:
+        Fail(slot, grant, now);
+        break;
+      case Report::Kind::kRateLimited:
+        LimitRate(slot, grant, report.retry_after.count(),
+                  report.guess.value_or(
+                      Cooldown{.initial = options_.cooldown,
+                               .multiplier = options_.cooldown_multiplier,
+                               .max = options_.max_cooldown,
+                               .learn_pace = options_.learn_pace}),
+                  report.reach, now);
+        break;
+    }
+    if (report.limits && grant != nullptr)
+      LearnLimits(slot, *grant, *report.limits, now);
+  }
+
+  void LearnLimits(Slot& slot, const Grant& grant, const RateLimits& limits,
+                   Nanos now) {
     Advance(now);
     Scope& scope = *grant.scope;
     Standing& standing = StandingOf(scope, *slot.group);
@@ -647,7 +673,7 @@ class KeyTable {
                      : Gate::State::kOpen;
   }
 
-  static Nanos GuessSpan(const GuessedCooldown& guess, std::uint32_t windows) {
+  static Nanos GuessSpan(const Cooldown& guess, std::uint32_t windows) {
     const double span = static_cast<double>(guess.initial.count()) *
                         std::pow(guess.multiplier, windows);
     return span < static_cast<double>(guess.max.count())

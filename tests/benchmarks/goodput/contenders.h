@@ -39,7 +39,7 @@ struct Rules {
   bool costs = true;   // what a request is expected to cost is known
   bool wait = true;    // else who finds no key gives up
   std::size_t max_waiters = 0;
-  GuessedCooldown guess = RetryOptions().guess;
+  Cooldown guess = RetryOptions().guess;
 };
 
 // The answer as one would have it who does not read some of it.
