@@ -22,11 +22,8 @@ using internal::ToNanos;
 
 static_assert(internal::IsClock<std::chrono::steady_clock>);
 static_assert(internal::IsClock<std::chrono::system_clock>);
-static_assert(internal::IsClock<CoarseClock>);
 static_assert(internal::IsClock<ManualClock>);
 static_assert(!internal::IsClock<int>);
-static_assert(internal::TellsOfAdvances<ManualClock>);
-static_assert(!internal::TellsOfAdvances<std::chrono::steady_clock>);
 
 TEST_CASE("any duration becomes nanoseconds, saturating", "[clock][S8]") {
   using std::chrono::duration;
@@ -79,51 +76,6 @@ TEST_CASE("a span is any duration", "[clock]") {
   CHECK(nanos(std::chrono::seconds(2)) == 2'000'000'000);
   CHECK(nanos(std::chrono::duration<float>(0.5f)) == 500'000'000);
   CHECK(nanos(std::chrono::hours::max()) == kNever);
-}
-
-TEST_CASE("the coarse clock goes with the steady one", "[clock]") {
-  const auto steady = std::chrono::steady_clock::now().time_since_epoch();
-  const auto coarse = CoarseClock::now().time_since_epoch();
-  CHECK(coarse >= steady - std::chrono::seconds(1));
-  CHECK(CoarseClock::now().time_since_epoch() >= coarse);
-}
-
-TEST_CASE("SleepUntil returns at once for a time that has come and for a stop",
-          "[clock][S17]") {
-  std::chrono::steady_clock clock;
-  CHECK(SleepUntil(clock, clock.now() - std::chrono::hours(1)));
-  std::stop_source stop;
-  stop.request_stop();
-  CHECK_FALSE(
-      SleepUntil(clock, clock.now() + std::chrono::hours(1), stop.get_token()));
-}
-
-TEST_CASE("SleepUntil lasts until the time on a real clock", "[clock]") {
-  std::chrono::steady_clock clock;
-  const auto until = clock.now() + std::chrono::milliseconds(2);
-  CHECK(SleepUntil(clock, until));
-  CHECK(clock.now() >= until);
-  CoarseClock coarse;
-  const auto coarse_until = coarse.now() + std::chrono::milliseconds(2);
-  CHECK(SleepUntil(coarse, coarse_until));
-  CHECK(coarse.now() >= coarse_until);
-}
-
-// A clock that does not tell of its advances: twice as fast as the real one.
-struct FastClock {
-  using duration = std::chrono::microseconds;
-  using time_point = std::chrono::time_point<FastClock, duration>;
-  static time_point now() {
-    return time_point(std::chrono::duration_cast<duration>(
-        2 * std::chrono::steady_clock::now().time_since_epoch()));
-  }
-};
-
-TEST_CASE("SleepUntil serves a clock that it knows nothing of", "[clock]") {
-  FastClock clock;
-  const auto until = clock.now() + std::chrono::milliseconds(4);
-  CHECK(SleepUntil(clock, until));
-  CHECK(clock.now() >= until);
 }
 
 }  // namespace

@@ -12,9 +12,12 @@
 #include "keyrotator/cooldown.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/key_status.h"
+#include "keyrotator/lease.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/pick_hint.h"
 #include "keyrotator/report.h"
 #include "keyrotator/rotator_options.h"
 #include "keyrotator/selection.h"
+#include "keyrotator/wait.h"
 
 #endif  // KEYROTATOR_KEYROTATOR_H_

@@ -1,185 +1,35 @@
 // File: selection.h
 //
-// Which of the usable keys a request gets: what a selection policy sees, and
-// the policies that are built in.
+// Which of the usable keys a request gets: the selection policies.
 //
 // A policy is a callable `std::size_t (const AvailableKeys&, const PickHint&)`
 // that returns the position of its choice among the keys that are usable now,
-// so a lambda is a policy:
+// so a lambda is a policy. It is called under the rotator's lock with at least
+// one key; it must not call the rotator, block or throw. A position out of range
+// means "none of these". Every scope has a copy of its own. What it keeps per
+// key it keeps in AvailableKey::note(), for positions change as keys come and
+// go.
 //
-//   auto last = [](const keyrotator::AvailableKeys& keys, const
-//   keyrotator::PickHint&) { return keys.size() - 1; }; keyrotator::KeyRotator
-//   rotator({"sk-a", "sk-b"}, {}, last);
-//
-// It is called under the rotator's lock with at least one key; it must not call
-// the rotator, block or throw. A position out of range means "none of these".
-// Every scope has a copy of its own. What it keeps per key it keeps in
-// AvailableKey::note(), for positions change as keys come and go.
+// Example:
+//   auto last = [](const keyrotator::AvailableKeys& keys,
+//                  const keyrotator::PickHint&) { return keys.size() - 1; };
+//   keyrotator::KeyRotator rotator({"sk-a", "sk-b"}, {}, last);
 
 #ifndef KEYROTATOR_SELECTION_H_
 #define KEYROTATOR_SELECTION_H_
 
 #include <algorithm>
-#include <compare>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <limits>
-#include <optional>
 #include <random>
-#include <span>
-#include <string_view>
 #include <utility>
 
-#include "keyrotator/api_key.h"
-#include "keyrotator/limits.h"
-#include "keyrotator/pool/slot.h"
+#include "keyrotator/internal/hash.h"
+#include "keyrotator/pick_hint.h"
+#include "keyrotator/pool/available_keys.h"
 
 namespace keyrotator {
-
-// What a request wants of its key. The views must outlive the call they are
-// given to.
-struct PickHint {
-  // What the provider limits apart, as a rule the model. A rate limit that is
-  // reported on the lease concerns this scope alone. Empty: no scope; then it
-  // concerns the whole key.
-  std::string_view scope = {};
-  // For Affinity: what should stay on one key, as a rule the session.
-  std::string_view affinity = {};
-  // Keys that this request must not get.
-  std::span<const KeyId> exclude = {};
-  // The key to take if it is usable, out of turn.
-  std::optional<KeyId> prefer = {};
-  // The tokens that the request is expected to take out of a reported token
-  // limit. Negative or not finite: not known.
-  double cost = 0;
-};
-
-namespace internal {
-
-// What a scope knows of its keys beyond the slots: the state of the selection
-// and the limits.
-class ScopeView {
- public:
-  virtual double& Note(std::uint32_t index) = 0;
-  virtual RateLimits Limits(const Slot& slot) const = 0;
-  virtual double Headroom(const Slot& slot) const = 0;
-
- protected:
-  ~ScopeView() = default;
-};
-
-}  // namespace internal
-
-// One usable key, as a policy sees it. Valid during the call of the policy.
-class AvailableKey {
- public:
-  AvailableKey(const internal::Slot& slot, internal::ScopeView& scope)
-      : slot_(&slot), scope_(&scope) {}
-
-  KeyId id() const { return slot_->id; }
-  std::string_view name() const { return slot_->name; }
-  std::string_view group() const { return slot_->group_name; }
-  double weight() const { return slot_->weight; }
-  std::size_t in_flight() const { return slot_->in_flight(); }
-  // How often the key was picked, in all scopes.
-  std::uint64_t picks() const { return slot_->picks; }
-  // What is left now of the limits reported in this scope; empty where nothing
-  // was.
-  RateLimits limits() const { return scope_->Limits(*slot_); }
-  // The share that is left of them, the smallest over requests and tokens: 0 to
-  // 1; 1 where nothing was reported.
-  double headroom() const { return scope_->Headroom(*slot_); }
-  // A number that the policy may keep for this key in this scope; 0 at first.
-  double& note() const { return scope_->Note(slot_->index); }
-
-  // What stands for the key and for its group (the key, in a group of one) in
-  // every process: hashes of their names.
-  std::uint64_t name_hash() const { return slot_->name_hash; }
-  std::uint64_t group_hash() const { return slot_->group_hash; }
-
- private:
-  const internal::Slot* slot_;
-  internal::ScopeView* scope_;
-};
-
-// The usable keys in the order in which they were given: a random-access view.
-// Valid during the call of the policy.
-class AvailableKeys {
- public:
-  class Iterator;
-
-  AvailableKeys(const internal::Slot* const* slots,
-                std::span<const std::uint32_t> usable, std::size_t turn,
-                internal::ScopeView& scope)
-      : slots_(slots), usable_(usable), turn_(turn), scope_(&scope) {}
-
-  std::size_t size() const { return usable_.size(); }
-  AvailableKey operator[](std::size_t position) const {
-    return {*slots_[usable_[position]], *scope_};
-  }
-  Iterator begin() const;
-  Iterator end() const;
-
-  // The position of the key whose turn it is: the first behind the one picked
-  // last.
-  std::size_t turn() const { return turn_; }
-
- private:
-  const internal::Slot* const* slots_;
-  std::span<const std::uint32_t> usable_;
-  std::size_t turn_;
-  internal::ScopeView* scope_;
-};
-
-class AvailableKeys::Iterator {
- public:
-  using iterator_concept = std::random_access_iterator_tag;
-  using iterator_category =
-      std::input_iterator_tag;  // it returns values, not references
-  using value_type = AvailableKey;
-  using difference_type = std::ptrdiff_t;
-  using pointer = void;
-  using reference = AvailableKey;
-
-  Iterator() = default;
-  Iterator(const AvailableKeys* keys, difference_type position)
-      : keys_(keys), position_(position) {}
-
-  AvailableKey operator*() const {
-    return (*keys_)[static_cast<std::size_t>(position_)];
-  }
-  AvailableKey operator[](difference_type n) const { return *(*this + n); }
-  Iterator& operator+=(difference_type n) { return position_ += n, *this; }
-  Iterator& operator-=(difference_type n) { return position_ -= n, *this; }
-  Iterator& operator++() { return *this += 1; }
-  Iterator& operator--() { return *this -= 1; }
-  Iterator operator++(int) { return std::exchange(*this, *this + 1); }
-  Iterator operator--(int) { return std::exchange(*this, *this - 1); }
-  friend Iterator operator+(Iterator it, difference_type n) { return it += n; }
-  friend Iterator operator+(difference_type n, Iterator it) { return it += n; }
-  friend Iterator operator-(Iterator it, difference_type n) { return it -= n; }
-  friend difference_type operator-(Iterator a, Iterator b) {
-    return a.position_ - b.position_;
-  }
-  friend bool operator==(Iterator a, Iterator b) {
-    return a.position_ == b.position_;
-  }
-  friend auto operator<=>(Iterator a, Iterator b) {
-    return a.position_ <=> b.position_;
-  }
-
- private:
-  const AvailableKeys* keys_ = nullptr;
-  difference_type position_ = 0;
-};
-
-inline AvailableKeys::Iterator AvailableKeys::begin() const {
-  return {this, 0};
-}
-inline AvailableKeys::Iterator AvailableKeys::end() const {
-  return {this, static_cast<std::ptrdiff_t>(size())};
-}
 
 // In turn. Exact: between two picks of a key that stayed available every other
 // key that stayed available is picked once. The choice where all keys are

@@ -1,7 +1,12 @@
+// Each cell of the table at the head of pool/gate.h.
+
 #include "keyrotator/pool/gate.h"
 
-#include <algorithm>
-#include <random>
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/support/catch.h"
@@ -9,44 +14,123 @@
 namespace keyrotator::internal {
 namespace {
 
-TEST_CASE("timers come out in the order of their times", "[gate]") {
-  Timers timers;
-  std::vector<Timer> owned(3);
-  timers.Set(owned[0], 30);
-  timers.Set(owned[1], 10);
-  timers.Set(owned[2], 20);
-  CHECK(&timers.front() == &owned[1]);
-  timers.Set(owned[1], 40);
-  CHECK(timers.next() == 20);
-  timers.Set(owned[0], 5);
-  CHECK(timers.next() == 5);
-  timers.Cancel(owned[0]);
-  timers.Cancel(owned[0]);
-  CHECK(timers.next() == 20);
-  timers.Set(owned[2], kNever);
-  timers.Cancel(owned[1]);
-  CHECK(timers.empty());
-  CHECK(timers.next() == kNever);
+using State = Gate::State;
+using Event = std::function<void(Gate&)>;
+
+constexpr std::uint64_t kFresh = 7;  // the first ticket after the window began
+
+// A gate in that state, with one window behind it.
+Gate In(State state) {
+  Gate gate;
+  gate.Shut(100, kFresh, KeyId{3});
+  gate.Escalate();
+  if (state == State::kOpen) gate.Expire();
+  if (state == State::kOnTrial || state == State::kTrialTaken)
+    gate.Expire(true);
+  if (state == State::kTrialTaken) REQUIRE(gate.TryTake());
+  REQUIRE(gate.state() == state);
+  return gate;
 }
 
-TEST_CASE("any sequence of sets and cancels leaves the earliest timer in front",
-          "[gate]") {
-  std::mt19937 random(1);
-  Timers timers;
-  std::vector<Timer> owned(50);
-  for (int i = 0; i < 20'000; ++i) {
-    Timer& timer = owned[random() % owned.size()];
-    if (random() % 3 == 0) {
-      timers.Cancel(timer);
-    } else {
-      timers.Set(timer, static_cast<Nanos>(random() % 1000));
+struct Row {
+  std::string name;
+  Event event;
+  // After it, from open, shut, on trial and trial taken.
+  std::array<State, 4> states;
+};
+
+TEST_CASE("a gate goes from state to state as its table says", "[gate]") {
+  constexpr State kOpen = State::kOpen;
+  constexpr State kShut = State::kShut;
+  constexpr State kTrial = State::kOnTrial;
+  constexpr State kTaken = State::kTrialTaken;
+  const std::vector<Row> rows{
+      {"Shut",
+       [](Gate& gate) { gate.Shut(200, 9, KeyId{4}); },
+       {kShut, kShut, kShut, kShut}},
+      {"Lengthen",
+       [](Gate& gate) { gate.Lengthen(200); },
+       {kOpen, kShut, kTrial, kTaken}},
+      {"Expire(trial)",
+       [](Gate& gate) { gate.Expire(true); },
+       {kOpen, kTrial, kTrial, kTaken}},
+      {"Expire()",
+       [](Gate& gate) { gate.Expire(); },
+       {kOpen, kOpen, kTrial, kTaken}},
+      {"TryTake",
+       [](Gate& gate) { gate.TryTake(); },
+       {kOpen, kShut, kTaken, kTaken}},
+      {"EndTrial, good",
+       [](Gate& gate) { gate.EndTrial(kFresh, true); },
+       {kOpen, kShut, kTrial, kOpen}},
+      {"EndTrial, not good",
+       [](Gate& gate) { gate.EndTrial(kFresh, false); },
+       {kOpen, kShut, kTrial, kTrial}},
+      {"EndTrial of an old lease",
+       [](Gate& gate) { gate.EndTrial(kFresh - 1, true); },
+       {kOpen, kShut, kTrial, kTaken}},
+      {"Prove", [](Gate& gate) { gate.Prove(); }, {kOpen, kShut, kOpen, kOpen}},
+      {"Open", [](Gate& gate) { gate.Open(); }, {kOpen, kOpen, kOpen, kOpen}},
+  };
+  constexpr std::array<State, 4> kFrom{kOpen, kShut, kTrial, kTaken};
+  for (const Row& row : rows) {
+    for (std::size_t i = 0; i < kFrom.size(); ++i) {
+      Gate gate = In(kFrom[i]);
+      row.event(gate);
+      INFO(row.name << " from state " << i);
+      CHECK(gate.state() == row.states[i]);
     }
-    Nanos earliest = kNever;
-    for (const Timer& other : owned) {
-      if (other.set()) earliest = std::min(earliest, other.at);
-    }
-    REQUIRE(timers.next() == earliest);
   }
+}
+
+TEST_CASE("a gate lets leases through while it is open or on trial", "[gate]") {
+  CHECK(In(State::kOpen).is_usable());
+  CHECK_FALSE(In(State::kShut).is_usable());
+  CHECK(In(State::kOnTrial).is_usable());
+  CHECK_FALSE(In(State::kTrialTaken).is_usable());
+}
+
+TEST_CASE("the later end of a window wins, and is no guess", "[gate]") {
+  Gate gate;
+  gate.Shut(100, 1, KeyId{1});
+  gate.SetGuess(true);
+  CHECK_FALSE(gate.Lengthen(99));
+  CHECK_FALSE(gate.Lengthen(100));
+  CHECK(gate.until() == 100);
+  CHECK(gate.is_guess());
+  CHECK(gate.Lengthen(101));
+  CHECK(gate.until() == 101);
+  CHECK_FALSE(gate.is_guess());
+}
+
+TEST_CASE("windows count until a success proves the key", "[gate]") {
+  Gate gate;
+  gate.Shut(100, 1, KeyId{1});
+  gate.Escalate();
+  gate.Expire();
+  gate.Shut(200, 2, KeyId{1});
+  gate.Escalate();
+  CHECK(gate.windows() == 2);
+  gate.Prove();
+  CHECK(gate.windows() == 0);
+  CHECK(gate.is_shut());  // what shut it is not lifted by a success
+}
+
+TEST_CASE("leases from the first of a window on are fresh", "[gate]") {
+  Gate gate;
+  CHECK(gate.IsFresh(0));
+  gate.Shut(100, kFresh, KeyId{1});
+  CHECK_FALSE(gate.IsFresh(kFresh - 1));
+  CHECK(gate.IsFresh(kFresh));
+}
+
+TEST_CASE("a gate knows whose mark shut it, and says whether it was shut",
+          "[gate]") {
+  Gate gate;
+  gate.Shut(100, 1, KeyId{5});
+  CHECK(gate.marked() == KeyId{5});
+  CHECK(gate.Open());
+  CHECK_FALSE(gate.Open());
 }
 
 }  // namespace

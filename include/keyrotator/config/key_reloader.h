@@ -55,6 +55,7 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
+#include "keyrotator/wait.h"
 
 namespace keyrotator {
 

@@ -1,117 +1,114 @@
 // File: pool/gate.h
 //
 // Gate: what can shut a key, be it the key's own failure or a cooldown of its
-// group. Timers: when the shut ones open. Neither reads a clock; `now` is a
-// parameter.
+// group. It reads no clock and knows no key: the pool says when a window ends
+// and which lease a report is about.
+//
+//                  open       shut          on trial     trial taken
+//   Shut           shut       shut          shut         shut
+//   Lengthen       -          later end     -            -
+//   Expire(trial)  -          on trial      -            -
+//   Expire()       -          open          -            -
+//   TryTake        -          -             trial taken  -
+//   EndTrial       -          -             -            good: open; else on trial
+//   Prove          escalation is over; on trial, trial taken: open
+//   Open           open       open          open         open
+//
+// "-": nothing changes. EndTrial and Prove are ignored for a lease that is older
+// than the last window: it says nothing of what came after.
 
 #ifndef KEYROTATOR_POOL_GATE_H_
 #define KEYROTATOR_POOL_GATE_H_
 
-#include <cstddef>
 #include <cstdint>
-#include <utility>
-#include <vector>
 
 #include "keyrotator/api_key.h"
-#include "keyrotator/clock.h"
+#include "keyrotator/internal/time.h"
 
 namespace keyrotator::internal {
 
-struct Gate {
+class Gate {
+ public:
   enum class State : std::uint8_t { kOpen, kShut, kOnTrial, kTrialTaken };
 
-  State state = State::kOpen;
-  // The window in force is a guess: what it lets out first is a trial.
-  bool guessed = false;
-  // Windows in a row without a success between them.
-  std::uint32_t windows = 0;
-  // kShut: when it ends; kNever if time does not end it.
-  Nanos until = 0;
-  // Leases with a smaller ticket are older than the last window.
-  std::uint64_t first_fresh = 0;
+  State state() const { return state_; }
+  bool is_open() const { return state_ == State::kOpen; }
+  bool is_shut() const { return state_ == State::kShut; }
+  bool is_usable() const {
+    return state_ == State::kOpen || state_ == State::kOnTrial;
+  }
+  // While shut: when the window ends; kNever if time does not end it.
+  Nanos until() const { return until_; }
+  // Whether the end of the window in force is a guess.
+  bool is_guess() const { return guess_; }
+  // How many windows came in a row without a success between them.
+  std::uint32_t windows() const { return windows_; }
   // The key that was marked when the window began.
-  KeyId marked;
+  KeyId marked() const { return marked_; }
+  // Whether a lease with that ticket was taken after the last window began.
+  bool IsFresh(std::uint64_t ticket) const { return ticket >= first_fresh_; }
 
-  bool IsUsable() const {
-    return state == State::kOpen || state == State::kOnTrial;
+  // A window begins. Leases from `first_fresh` on are taken after it did.
+  void Shut(Nanos until, std::uint64_t first_fresh, KeyId marked) {
+    state_ = State::kShut;
+    until_ = until;
+    guess_ = false;
+    first_fresh_ = first_fresh;
+    marked_ = marked;
   }
-  bool IsFresh(std::uint64_t ticket) const { return ticket >= first_fresh; }
-};
+  // The end of the window that just began is a guess.
+  void SetGuess(bool guess) { guess_ = guess; }
+  // The window that just began is one more in a row.
+  void Escalate() { ++windows_; }
 
-struct Group;
-struct Scope;
-struct Slot;
-
-// An entry in Timers, which holds a pointer to it: the owner takes it out
-// before it dies.
-struct Timer {
-  static constexpr std::size_t kNotSet = static_cast<std::size_t>(-1);
-
-  Nanos at = 0;
-  std::size_t position = kNotSet;
-  // Whose it is: a key's, a group's, a group's in a scope, or a scope's.
-  Slot* slot = nullptr;
-  Group* group = nullptr;
-  Scope* scope = nullptr;
-
-  bool set() const { return position != kNotSet; }
-};
-
-// A binary heap of timers that knows where each one stands, so that one can be
-// moved or taken out: there are no stale entries, and nothing in it outlives
-// its owner. Logarithmic.
-class Timers {
- public:
-  bool empty() const { return heap_.empty(); }
-  Nanos next() const { return heap_.empty() ? kNever : heap_.front()->at; }
-  Timer& front() const { return *heap_.front(); }
-
-  // Sets or moves `timer`; kNever takes it out.
-  void Set(Timer& timer, Nanos at) {
-    if (at == kNever) return Cancel(timer);
-    timer.at = at;
-    if (!timer.set()) {
-      timer.position = heap_.size();
-      heap_.push_back(&timer);
-    }
-    Settle(timer.position);
+  // The window in force ends at `until`, on the provider's word. A later end
+  // wins. False if this one is not later.
+  bool Lengthen(Nanos until) {
+    if (state_ != State::kShut || until <= until_) return false;
+    until_ = until;
+    guess_ = false;
+    return true;
   }
 
-  void Cancel(Timer& timer) {
-    if (!timer.set()) return;
-    const std::size_t hole = std::exchange(timer.position, Timer::kNotSet);
-    Timer* last = heap_.back();
-    heap_.pop_back();
-    if (last == &timer) return;
-    Place(last, hole);
-    Settle(hole);
+  // The window is over. With `trial` one lease goes out before the others.
+  void Expire(bool trial = false) {
+    if (state_ == State::kShut) state_ = trial ? State::kOnTrial : State::kOpen;
+  }
+
+  // A lease is taken. True if it is the trial, which EndTrial is to end.
+  bool TryTake() {
+    if (state_ != State::kOnTrial) return false;
+    state_ = State::kTrialTaken;
+    return true;
+  }
+
+  // The lease that is the trial has ended. If it did not go well, but not by
+  // this gate's fault, another one is to try.
+  void EndTrial(std::uint64_t ticket, bool good) {
+    if (state_ == State::kTrialTaken && IsFresh(ticket))
+      state_ = good ? State::kOpen : State::kOnTrial;
+  }
+
+  // A request was served, on a lease that is fresh.
+  void Prove() {
+    windows_ = 0;
+    if (state_ != State::kShut) state_ = State::kOpen;
+  }
+
+  // Whatever shut it is lifted. True if something did.
+  bool Open() {
+    const bool shut = state_ == State::kShut;
+    state_ = State::kOpen;
+    return shut;
   }
 
  private:
-  void Place(Timer* timer, std::size_t position) {
-    heap_[position] = timer;
-    timer->position = position;
-  }
-
-  // Moves the timer at `position` to where it belongs.
-  void Settle(std::size_t position) {
-    Timer* const timer = heap_[position];
-    while (position > 0 && timer->at < heap_[(position - 1) / 2]->at) {
-      Place(heap_[(position - 1) / 2], position);
-      position = (position - 1) / 2;
-    }
-    for (std::size_t child = 2 * position + 1; child < heap_.size();
-         child = 2 * position + 1) {
-      if (child + 1 < heap_.size() && heap_[child + 1]->at < heap_[child]->at)
-        ++child;
-      if (timer->at <= heap_[child]->at) break;
-      Place(heap_[child], position);
-      position = child;
-    }
-    Place(timer, position);
-  }
-
-  std::vector<Timer*> heap_;
+  State state_ = State::kOpen;
+  bool guess_ = false;
+  std::uint32_t windows_ = 0;
+  Nanos until_ = 0;
+  std::uint64_t first_fresh_ = 0;
+  KeyId marked_;
 };
 
 }  // namespace keyrotator::internal

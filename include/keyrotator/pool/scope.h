@@ -1,7 +1,8 @@
 // File: pool/scope.h
 //
-// Scope: what a table keeps of one thing that providers limit apart, as a rule
-// a model: the selection's state, where the groups stand in it, and who waits.
+// Scope: what a pool keeps of one thing that providers limit apart, as a rule a
+// model: whose turn it is, where the groups stand in it, and the callers that
+// wait for a key.
 
 #ifndef KEYROTATOR_POOL_SCOPE_H_
 #define KEYROTATOR_POOL_SCOPE_H_
@@ -12,155 +13,104 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "keyrotator/clock.h"
-#include "keyrotator/limits.h"
-#include "keyrotator/pool/gate.h"
-#include "keyrotator/pool/learned_pace.h"
-#include "keyrotator/pool/shadow_bucket.h"
+#include "keyrotator/internal/time.h"
 #include "keyrotator/pool/slot.h"
-#include "keyrotator/selection.h"
+#include "keyrotator/pool/standing.h"
+#include "keyrotator/pool/timers.h"
 
 namespace keyrotator::internal {
 
-// What a lease holds.
-struct Grant {
-  // What the lease's end settles, unless a report on it did before.
-  static constexpr std::uint8_t kKeyTrial = 1;
-  static constexpr std::uint8_t kGroupTrial = 2;
-  static constexpr std::uint8_t kScopeTrial = 4;
-  static constexpr std::uint8_t kRamp = 8;
+struct Waiter;
 
-  Slot* slot = nullptr;
-  Scope* scope = nullptr;
-  // Leases are counted, since the times at which they were taken may tie.
-  std::uint64_t ticket = 0;
-  std::uint8_t trials = 0;
-  bool counted = false;  // in Scope::in_flight
-  bool refused = false;  // reported as rate limited
-  bool served = false;   // reported as succeeded
-  ShadowBucket::Note note;
-};
-
-// Where a group stands in a scope; made when there is something to remember.
-struct Standing {
-  Gate gate;
-  ShadowBucket bucket;
-  LearnedPace pace;  // where the bucket does not tell
-  std::uint64_t reported_ticket = 0;
-  bool low = false;  // not enough for one request, by the bucket or the pace
-  // While callers wait for the scope: whether leases go out one by one, and how
-  // many may now.
-  bool ramping = false;
-  std::uint32_t credit = 0;
-  bool usable =
-      true;     // what IsUsable() was when the lists were last made to agree
-  Timer timer;  // when `gate` opens or there is enough
-
-  // Whether the bucket or the pace says how many requests may go out.
-  bool metered() const { return bucket.known() || pace.known(); }
-  // Whether one of `tokens` may, and when.
-  bool Fits(double tokens, Nanos now) const {
-    return bucket.Fits(tokens, now) && (bucket.rated() || pace.Fits(now));
-  }
-  Nanos WhenFits(double tokens, Nanos now) const {
-    const Nanos when = bucket.WhenFits(tokens, now);
-    return bucket.rated() ? when : std::max(when, pace.WhenFits(now));
-  }
-
-  bool IsUsable() const {
-    return gate.IsUsable() && !low && (!ramping || credit > 0);
-  }
-};
-
-// A caller who waits; it lives with the caller.
-struct Request {
-  explicit Request(const PickHint& wanted) : hint(wanted) {}
-
-  PickHint hint;
-  Grant grant;
-  bool granted = false;
-  bool in_loop = false;  // called instead of woken
-  Scope* scope = nullptr;
-  std::list<Request*>::iterator place;
-};
-
-struct Scope : ScopeView {
+struct Scope {
+  // `table_now` is the table's time, which outlives the scope.
   Scope(std::string scope_name, const Nanos& table_now)
       : name(std::move(scope_name)), now(table_now) {
-    cost_timer.scope = this;
+    cost_timer.owner = this;
   }
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
-  virtual ~Scope() = default;
 
   const std::string name;
   const Nanos& now;
-  std::uint64_t last_used = 0;              // a ticket
+  // The scope of requests that name none: a limit there is one of the whole key.
+  bool is_unnamed() const { return name.empty(); }
+
+  std::uint64_t last_used = 0;              // counts the uses of all scopes
   std::atomic<std::uint64_t> in_flight{0};  // leases of a scope with a name
 
-  // The selection.
-  std::uint32_t turn = 0;  // the index behind that of the key picked last
-  std::size_t turn_position =
-      0;                      // its position in the list, if nothing changed
-  std::vector<double> notes;  // by index
-  bool dry = false;           // the last pick found none
+  // The turn: the index behind that of the key picked last, and its position
+  // in the list if nothing changed.
+  std::uint32_t turn = 0;
+  std::size_t turn_position = 0;
+  std::vector<double> notes;  // what the policy keeps, by index
+  bool is_dry = false;        // the last pick found no key
 
-  // The list of usable keys, if it differs from the one that all share.
-  bool own = false;
+  // The usable keys, where they are not those that all scopes share; see
+  // ReadyLists.
+  bool is_listed_apart = false;
   std::vector<std::uint32_t> usable;
   std::uint64_t epoch = 0;
   std::uint64_t replayed = 0;
 
-  // Where the groups stand, by number.
+  // Where the groups stand, by number; null where there is nothing to remember.
   std::vector<std::unique_ptr<Standing>> standings;
-  std::size_t shut = 0;  // how many are not usable
-  bool metered = false;  // a bucket or a pace is known
+  std::size_t held_back = 0;  // how many of them are not usable
+  bool is_metered = false;    // a bucket or a pace is known
 
-  // Who waits, first come first.
-  std::list<Request*> queue;
+  // The callers that wait, first come first.
+  std::list<Waiter*> queue;
   Timer cost_timer;  // when the first may be served whose cost is in the way
-  std::vector<std::uint32_t> ramping;  // numbers of groups
+  std::vector<std::uint32_t> starting;  // numbers of groups in slow start
 
   Standing* Find(const Group& group) const {
     return group.number < standings.size() ? standings[group.number].get()
                                            : nullptr;
   }
+  Standing& Get(Group& group) {
+    if (group.number >= standings.size()) standings.resize(group.number + 1);
+    std::unique_ptr<Standing>& standing = standings[group.number];
+    if (standing == nullptr)
+      standing = std::make_unique<Standing>(*this, group);
+    return *standing;
+  }
 
-  double& Note(std::uint32_t index) override {
+  // Whether the key may be used here, as the lists have it.
+  bool Lists(const Slot& slot) const {
+    const Standing* const standing = Find(*slot.group);
+    return slot.usable && (standing == nullptr || standing->listed);
+  }
+  // Whether enough is left for a request that costs more than the least; for
+  // that a usable key has enough.
+  bool Fits(const Slot& slot, double cost) const {
+    if (cost <= 1 || !is_metered) return true;
+    const Standing* const standing = Find(*slot.group);
+    return standing == nullptr || standing->Fits(cost, now);
+  }
+
+  double& Note(std::uint32_t index) {
     if (index >= notes.size()) notes.resize(index + 1);
     return notes[index];
   }
-  RateLimits Limits(const Slot& slot) const override {
-    const Standing* standing = Find(*slot.group);
-    return standing == nullptr ? RateLimits{} : standing->bucket.Believed(now);
-  }
-  double Headroom(const Slot& slot) const override {
-    const Standing* standing = Find(*slot.group);
-    return standing == nullptr ? 1 : standing->bucket.Headroom(now);
+
+  // The keys have got new indices: `moved_to` says which, by the old ones, and
+  // kGone for those that left. The turn goes to the next key that stays.
+  static constexpr std::uint32_t kGone = static_cast<std::uint32_t>(-1);
+  void Renumber(const std::vector<std::uint32_t>& moved_to, std::size_t count) {
+    std::vector<double> moved(notes.empty() ? 0 : count);
+    for (std::size_t i = 0; i < notes.size(); ++i) {
+      if (moved_to[i] != kGone) moved[moved_to[i]] = notes[i];
+    }
+    notes = std::move(moved);
+    std::size_t next = turn;
+    while (next < moved_to.size() && moved_to[next] == kGone) ++next;
+    turn = next < moved_to.size() ? moved_to[next]
+                                  : static_cast<std::uint32_t>(count);
   }
 };
-
-// Ends a lease if its end concerns its key's count alone, without a lock. False
-// if it must end under the lock, by LeaseHost::EndLease.
-inline bool EndUnwatchedLease(Grant& grant) {
-  if (grant.trials != 0) return false;
-  // First the scope, which lives no longer than the slots of its table. The end
-  // of a lease without trials does not look at it.
-  if (grant.counted)
-    grant.scope->in_flight.fetch_sub(1, std::memory_order_acq_rel);
-  grant.counted = false;
-  Slot* const slot = grant.slot;
-  std::uint64_t holds = slot->holds.load(std::memory_order_relaxed);
-  do {
-    if ((holds & Slot::kWatched) != 0) return false;
-  } while (!slot->holds.compare_exchange_weak(holds, holds - Slot::kLease,
-                                              std::memory_order_acq_rel,
-                                              std::memory_order_relaxed));
-  if (holds == Slot::kLease) delete slot;
-  return true;
-}
 
 }  // namespace keyrotator::internal
 

@@ -7,21 +7,22 @@
 #ifndef KEYROTATOR_POOL_SLOT_H_
 #define KEYROTATOR_POOL_SLOT_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "keyrotator/api_key.h"
+#include "keyrotator/pick_hint.h"
 #include "keyrotator/pool/gate.h"
+#include "keyrotator/pool/timers.h"
 
 namespace keyrotator::internal {
 
 struct Grant;
-struct Slot;
 
 // Where a lease ends when its end concerns more than its key's count: what
 // holds the table and its lock.
@@ -32,29 +33,28 @@ class LeaseHost {
 };
 
 struct Group {
-  std::uint32_t number = 0;  // indexes what a scope keeps per group; used again
-                             // once the group is gone
-  std::string name;          // empty: the group of one key without a group
+  // Indexes what a scope keeps per group; used again once the group is gone.
+  std::uint32_t number = 0;
+  std::string name;  // empty: the group of one key without a group
   std::vector<Slot*> members;
   Gate gate;    // key-wide cooldowns
   Timer timer;  // when `gate` opens
 };
 
 struct Slot {
-  // Who keeps this slot alive: kLease for each lease that is out, and kPooled.
+  // What keeps this slot alive: kLease for each lease that is out, and kPooled.
   // With kWatched a lease ends under the lock, since its end may make the key
-  // usable again or free a slot that the table keeps an eye on.
+  // usable again or free a slot that the roster keeps an eye on.
   static constexpr std::uint64_t kPooled = 1;
   static constexpr std::uint64_t kWatched = 2;
   static constexpr std::uint64_t kLease = 4;
   std::atomic<std::uint64_t> holds{kPooled};
 
-  // What each pick looks at, beside it. Under the rotator's lock, like all that
-  // may change.
+  // Hot fields, next to `holds`. Guarded by the rotator's mutex.
   std::uint64_t picks = 0;
-  std::uint32_t index = 0;  // among the keys, in the order given
-  bool usable = false;      // wherever nothing cools
-  bool plain = false;       // usable, and a pick does not change that
+  std::uint32_t index = 0;      // among the keys, in the order given
+  bool usable = false;          // wherever nothing cools
+  bool pick_is_simple = false;  // usable, and a pick does not change that
   std::shared_ptr<Group> group;
 
   // These never change: a lease reads them without a lock.
@@ -78,30 +78,30 @@ struct Slot {
     return static_cast<std::size_t>(holds.load(std::memory_order_relaxed) /
                                     kLease);
   }
-  bool pooled() const {
+  bool is_pooled() const {
     return (holds.load(std::memory_order_relaxed) & kPooled) != 0;
   }
-  bool AtCap() const {
+  bool IsAtCap() const {
     return max_in_flight > 0 && in_flight() >= max_in_flight;
+  }
+  // Whether the key may be used wherever nothing cools.
+  bool IsUsable() const {
+    return gate.is_usable() && group->gate.is_usable() && !IsAtCap();
+  }
+
+  void SetCap(std::size_t cap) {
+    max_in_flight = cap;
+    if (cap > 0) {
+      holds.fetch_or(kWatched, std::memory_order_acq_rel);
+    } else {
+      holds.fetch_and(~kWatched, std::memory_order_acq_rel);
+    }
   }
 };
 
-// FNV-1a, then a finalizer that spreads it over all bits: the same on every
-// machine, so that sessions find the same keys from every process (std::hash
-// may differ).
-constexpr std::uint64_t Mix(std::uint64_t x) {
-  // The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable
-  // pseudorandom number generators, 2014).
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-constexpr std::uint64_t HashText(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : text)
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return Mix(hash);
+inline bool Excludes(const PickHint& hint, const Slot& slot) {
+  return std::find(hint.exclude.begin(), hint.exclude.end(), slot.id) !=
+         hint.exclude.end();
 }
 
 }  // namespace keyrotator::internal

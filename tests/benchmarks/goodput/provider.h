@@ -21,7 +21,7 @@
 
 #include "keyrotator/clock.h"
 #include "keyrotator/http/message.h"
-#include "keyrotator/pool/slot.h"
+#include "keyrotator/internal/hash.h"
 
 namespace keyrotator::goodput {
 

@@ -1,4 +1,4 @@
-#include "keyrotator/pool/redact.h"
+#include "keyrotator/pool/redactor.h"
 
 #include <string>
 #include <vector>
@@ -9,14 +9,15 @@ namespace keyrotator::internal {
 namespace {
 
 std::string Redact(std::string_view text) {
-  return RedactSecrets(text, {{"sk-abc", "one"},
-                              {"sk-abcdef", "two"},
-                              {"x", "short"},
-                              {"q\"\\/\\u", "odd"}});
+  static const Redactor kRedactor({{"sk-abc", "one"},
+                                   {"sk-abcdef", "two"},
+                                   {"x", "short"},
+                                   {"q\"\\/\\u", "odd"}});
+  return kRedactor(text);
 }
 
 TEST_CASE("each secret is replaced by its name, the longest that matches first",
-          "[redact]") {
+          "[redactor]") {
   CHECK(Redact("").empty());
   CHECK(Redact("nothing here") == "nothing here");
   CHECK(Redact("sk-abc") == "[one]");
@@ -26,7 +27,7 @@ TEST_CASE("each secret is replaced by its name, the longest that matches first",
 }
 
 TEST_CASE("a secret is found in every form in which JSON may spell it",
-          "[redact]") {
+          "[redactor]") {
   CHECK(Redact(R"(q"\/\u)") == "[odd]");
   CHECK(Redact(R"(q\"\\/\\u)") == "[odd]");
   CHECK(Redact(R"(q\u0022\u005c\/\\u)") == "[odd]");
@@ -35,13 +36,14 @@ TEST_CASE("a secret is found in every form in which JSON may spell it",
 }
 
 TEST_CASE("a secret that the end of the text cuts off is replaced, too",
-          "[redact][T7]") {
-  const std::vector<Secret> secrets{{"sk-0123456789", "one"}};
-  CHECK(RedactSecrets("key: sk-01234", secrets) == "key: [one]");
-  CHECK(RedactSecrets("key: sk-01234 ", secrets) == "key: sk-01234 ");
+          "[redactor][T7]") {
+  const Redactor redactor(std::vector<Secret>{{"sk-0123456789", "one"}});
+  CHECK(redactor("key: sk-01234") == "key: [one]");
+  CHECK(redactor("key: sk-01234 ") == "key: sk-01234 ");
 }
 
-TEST_CASE("what looks like an escape and is none stays as it is", "[redact]") {
+TEST_CASE("what looks like an escape and is none stays as it is",
+          "[redactor]") {
   for (const std::string text :
        {R"(\)", R"(\u)", R"(\u00)", R"(\u00zz)", R"(\u00e4)", R"(\n)",
         R"(a\u0073k)", "q\"\\"}) {

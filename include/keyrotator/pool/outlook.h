@@ -1,0 +1,127 @@
+// File: pool/outlook.h
+//
+// How keys stand, without changing anything: one key for one request (Judge),
+// all of them for one request (LookAt), and a row of a snapshot (Describe).
+
+#ifndef KEYROTATOR_POOL_OUTLOOK_H_
+#define KEYROTATOR_POOL_OUTLOOK_H_
+
+#include <algorithm>
+#include <vector>
+
+#include "keyrotator/internal/time.h"
+#include "keyrotator/key_status.h"
+#include "keyrotator/pick_hint.h"
+#include "keyrotator/pool/event_log.h"
+#include "keyrotator/pool/gate.h"
+#include "keyrotator/pool/scope.h"
+#include "keyrotator/pool/slot.h"
+#include "keyrotator/pool/standing.h"
+
+namespace keyrotator::internal {
+
+// How one key stands.
+struct KeyOutlook {
+  KeyState state = KeyState::kAvailable;
+  Nanos returns = kNever;  // if time alone brings it back
+};
+
+// How a pool looks to one request.
+struct Outlook {
+  KeyCounts counts;
+  Nanos next = kNever;  // when a key is usable, if time alone brings one
+};
+
+// For a request of `cost` tokens in `scope`, which is null if nothing is known
+// of it.
+inline KeyOutlook Judge(const Slot& slot, const Scope* scope, double cost,
+                        Nanos now) {
+  Nanos returns = now;
+  bool failed = false;
+  bool cooling = false;
+  bool busy = slot.IsAtCap();
+  const auto pass = [&](const Gate& gate, bool& shut) {
+    if (gate.state() == Gate::State::kTrialTaken) busy = true;
+    if (!gate.is_shut()) return;
+    shut = true;
+    returns = std::max(returns, gate.until());
+  };
+  pass(slot.gate, failed);
+  pass(slot.group->gate, cooling);
+  const Standing* const standing =
+      scope == nullptr ? nullptr : scope->Find(*slot.group);
+  if (standing != nullptr) {
+    pass(standing->gate, cooling);
+    if (standing->is_metered() &&
+        (standing->is_low() || !standing->Fits(cost, now))) {
+      cooling = true;
+      returns = std::max({returns, standing->WhenFits(cost, now),
+                          standing->is_low() ? standing->timer.at : now});
+    }
+    if (standing->is_held_back()) busy = true;
+  }
+  const KeyState state = failed    ? KeyState::kFailed
+                         : cooling ? KeyState::kCooling
+                         : busy    ? KeyState::kBusy
+                                   : KeyState::kAvailable;
+  // Before its time is over a key that cools is not back, in use or not.
+  return {state, state == KeyState::kBusy ? kNever : returns};
+}
+
+inline Outlook LookAt(const std::vector<Slot*>& keys, const Scope* scope,
+                      const PickHint& hint, Nanos now) {
+  Outlook outlook;
+  for (const Slot* slot : keys) {
+    if (Excludes(hint, *slot)) continue;
+    const KeyOutlook key = Judge(*slot, scope, hint.cost, now);
+    switch (key.state) {
+      case KeyState::kAvailable:
+        ++outlook.counts.available;
+        break;
+      case KeyState::kBusy:
+        ++outlook.counts.busy;
+        break;
+      case KeyState::kCooling:
+        ++outlook.counts.cooling;
+        break;
+      case KeyState::kFailed:
+        ++outlook.counts.failed;
+        break;
+    }
+    outlook.next = std::min(outlook.next, key.returns);
+  }
+  return outlook;
+}
+
+// `scopes` are those of the pool by name, the one without a name first.
+inline KeyStatus Describe(const Slot& slot,
+                          const std::vector<const Scope*>& scopes, Nanos now) {
+  KeyStatus row;
+  row.id = slot.id;
+  row.name = slot.name;
+  row.group = slot.group_name;
+  row.weight = slot.weight;
+  row.max_in_flight = slot.max_in_flight;
+  const KeyOutlook whole = Judge(slot, scopes.front(), 0, now);
+  row.state = whole.state;
+  row.returns_in = SpanUntil(whole.returns, now);
+  row.in_flight = slot.in_flight();
+  row.picks = slot.picks;
+  row.successes = slot.successes;
+  row.rate_limits = slot.rate_limits;
+  row.failures = slot.failures;
+  for (const Scope* scope : scopes) {
+    const Standing* const standing = scope->Find(*slot.group);
+    if (standing == nullptr ||
+        (standing->listed && !standing->bucket().known()))
+      continue;
+    const KeyOutlook here = Judge(slot, scope, 0, now);
+    row.scopes.push_back({scope->name, here.state, SpanUntil(here.returns, now),
+                          standing->bucket().Believed(now)});
+  }
+  return row;
+}
+
+}  // namespace keyrotator::internal
+
+#endif  // KEYROTATOR_POOL_OUTLOOK_H_

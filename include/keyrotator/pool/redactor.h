@@ -1,0 +1,150 @@
+// File: pool/redactor.h
+//
+// Redactor: takes the pool's secrets out of a text that came from elsewhere.
+// Providers echo keys in their errors, as they are or escaped in JSON.
+//
+// It is made once for a set of keys and only read from then on, so threads that
+// redact hold no lock.
+
+#ifndef KEYROTATOR_POOL_REDACTOR_H_
+#define KEYROTATOR_POOL_REDACTOR_H_
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace keyrotator::internal {
+
+// A value to take out, and what to put in its place.
+struct Secret {
+  std::string value;
+  std::string name;
+};
+
+// One character of a text that may be JSON, and how many bytes it takes there.
+struct JsonCharacter {
+  char value = 0;
+  std::size_t length = 1;
+};
+
+// Reads the character at the front of `text`, which is not empty: an escape of
+// an ASCII character as what it stands for, anything else as it is.
+constexpr JsonCharacter ReadJsonCharacter(std::string_view text) {
+  if (text.size() < 2 || text[0] != '\\') return {text[0], 1};
+  if (text[1] == '"' || text[1] == '\\' || text[1] == '/') return {text[1], 2};
+  if (text[1] != 'u' || text.size() < 6) return {text[0], 1};
+  unsigned value = 0;
+  for (const char c : text.substr(2, 4)) {
+    const bool digit = c >= '0' && c <= '9';
+    const char lower = static_cast<char>(c | 0x20);
+    if (!digit && (lower < 'a' || lower > 'f')) return {text[0], 1};
+    value =
+        value * 16 + static_cast<unsigned>(digit ? c - '0' : lower - 'a' + 10);
+  }
+  if (value > 0x7e) return {text[0], 1};
+  return {static_cast<char>(value), 6};
+}
+
+// How many bytes at the front of `text` spell `secret`, as it is or escaped in
+// JSON; 0 if they do not.
+constexpr std::size_t SpelledLength(std::string_view text,
+                                    std::string_view secret) {
+  if (text.starts_with(secret)) return secret.size();
+  std::size_t length = 0;
+  for (const char c : secret) {
+    if (length == text.size()) return 0;
+    const JsonCharacter read = ReadJsonCharacter(text.substr(length));
+    if (read.value != c) return 0;
+    length += read.length;
+  }
+  return length;
+}
+
+class Redactor {
+ public:
+  // None of the values may be empty. Linear.
+  explicit Redactor(std::vector<Secret> secrets)
+      : secrets_(std::move(secrets)) {
+    starts_[static_cast<unsigned char>('\\')] = true;
+    for (const Secret& secret : secrets_) {
+      const std::string_view prefix =
+          std::string_view(secret.value).substr(0, kPrefix);
+      by_prefix_[prefix].push_back(&secret);
+      lengths_[prefix.size()] = true;
+      starts_[static_cast<unsigned char>(prefix[0])] = true;
+    }
+  }
+  Redactor(const Redactor&) = delete;
+  Redactor& operator=(const Redactor&) = delete;
+
+  // `text` with each secret replaced by its name in brackets; of secrets that
+  // begin alike the longest. Linear in the text, but for secrets that share
+  // their first four characters where the text has these.
+  std::string operator()(std::string_view text) const {
+    std::string redacted;
+    redacted.reserve(text.size());
+    while (!text.empty()) {
+      if (starts_[static_cast<unsigned char>(text[0])]) {
+        if (const Match match = LongestAt(text); match.secret != nullptr) {
+          redacted.append("[").append(match.secret->name).append("]");
+          text.remove_prefix(match.length);
+          continue;
+        }
+      }
+      redacted.push_back(text[0]);
+      text.remove_prefix(1);
+    }
+    return redacted;
+  }
+
+ private:
+  // Secrets are found by their first characters: as many as each has, up to
+  // this.
+  static constexpr std::size_t kPrefix = 4;
+
+  struct Match {
+    const Secret* secret = nullptr;
+    std::size_t length = 0;
+  };
+
+  // The longest secret at the front of `text`.
+  Match LongestAt(std::string_view text) const {
+    Match best;
+    std::array<char, kPrefix> plain{};
+    std::size_t position = 0;
+    for (std::size_t n = 1; n <= kPrefix && position < text.size(); ++n) {
+      const JsonCharacter read = ReadJsonCharacter(text.substr(position));
+      plain[n - 1] = read.value;
+      position += read.length;
+      if (!lengths_[n]) continue;
+      TryPrefix({plain.data(), n}, text, best);
+      if (position != n) TryPrefix(text.substr(0, n), text, best);
+    }
+    return best;
+  }
+
+  void TryPrefix(std::string_view prefix, std::string_view text,
+                 Match& best) const {
+    const auto found = by_prefix_.find(prefix);
+    if (found == by_prefix_.end()) return;
+    for (const Secret* secret : found->second) {
+      std::size_t length = SpelledLength(text, secret->value);
+      // Where the text was cut amid a secret.
+      if (length == 0 && secret->value.starts_with(text)) length = text.size();
+      if (length > best.length) best = {secret, length};
+    }
+  }
+
+  const std::vector<Secret> secrets_;
+  std::unordered_map<std::string_view, std::vector<const Secret*>> by_prefix_;
+  std::array<bool, kPrefix + 1> lengths_{};  // that some prefix has
+  std::array<bool, 256> starts_{};           // characters that begin one
+};
+
+}  // namespace keyrotator::internal
+
+#endif  // KEYROTATOR_POOL_REDACTOR_H_

@@ -1,0 +1,202 @@
+// File: pool/reports.h
+//
+// What a report changes: a request was served, refused, limited, and what the
+// provider says is left. Each is said to the gates, buckets and paces that it
+// concerns, and the pool is told that they changed.
+
+#ifndef KEYROTATOR_POOL_REPORTS_H_
+#define KEYROTATOR_POOL_REPORTS_H_
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include "keyrotator/cooldown.h"
+#include "keyrotator/internal/time.h"
+#include "keyrotator/key_status.h"
+#include "keyrotator/limits.h"
+#include "keyrotator/pool/gate.h"
+#include "keyrotator/pool/grant.h"
+#include "keyrotator/pool/pool.h"
+#include "keyrotator/pool/scope.h"
+#include "keyrotator/pool/slot.h"
+#include "keyrotator/pool/standing.h"
+#include "keyrotator/report.h"
+
+namespace keyrotator::internal {
+
+// Settles what the lease was let out to try.
+inline void EndTrials(Pool& pool, Grant& grant, bool good) {
+  const std::uint8_t trials = std::exchange(grant.trials, std::uint8_t{0});
+  Group& group = *grant.slot->group;
+  if (trials == 0 || group.members.empty()) return;
+  if ((trials & Grant::kKeyTrial) != 0)
+    grant.slot->gate.EndTrial(grant.ticket, good);
+  if ((trials & Grant::kGroupTrial) != 0)
+    group.gate.EndTrial(grant.ticket, good);
+  pool.Changed(group);
+  Standing* const standing = grant.scope->Find(group);
+  if (standing == nullptr) return;
+  const bool lets_out = standing->EndTrials(trials, grant.ticket, good);
+  pool.Changed(*standing);
+  if (lets_out) pool.waiters.Wake(*grant.scope);
+}
+
+inline void Served(Pool& pool, Slot& slot, Grant* grant) {
+  ++slot.successes;
+  Group& group = *slot.group;
+  if (grant != nullptr) EndTrials(pool, *grant, true);
+  const auto prove = [&](Gate& gate) {
+    if (grant == nullptr || gate.IsFresh(grant->ticket)) gate.Prove();
+  };
+  prove(slot.gate);
+  prove(group.gate);
+  pool.Changed(group);
+  Standing* const standing =
+      grant == nullptr ? nullptr : grant->scope->Find(group);
+  if (standing == nullptr) return;
+  prove(standing->gate);
+  // The gate that a rate limit there shuts.
+  const Gate& limited =
+      grant->scope->is_unnamed() ? group.gate : standing->gate;
+  // A request is one success, however often it is told.
+  if (!std::exchange(grant->served, true) && limited.IsFresh(grant->ticket))
+    standing->Serve(pool.now);
+  pool.Changed(*standing);
+}
+
+inline void Failed(Pool& pool, Slot& slot, Grant* grant) {
+  ++slot.failures;
+  if (grant != nullptr) EndTrials(pool, *grant, false);
+  if (slot.gate.is_shut()) return;
+  const std::optional<Span>& retry_after = pool.options.retry_failed_after;
+  const Nanos until =
+      retry_after ? SaturatingAdd(pool.now, retry_after->count()) : kNever;
+  slot.gate.Shut(until, pool.tickets + 1, slot.id);
+  pool.Changed(slot);
+  pool.events.Add(KeyEvent::Kind::kFailed, &slot, {}, until, pool.now);
+}
+
+// For how long a key rests that was limited without a hint, after `windows` of
+// that kind in a row.
+inline Nanos GuessSpan(const Cooldown& guess, std::uint32_t windows) {
+  const double span = static_cast<double>(guess.initial.count()) *
+                      std::pow(guess.multiplier, windows);
+  return span < static_cast<double>(guess.max.count())
+             ? static_cast<Nanos>(span)
+             : guess.max.count();
+}
+
+inline Cooldown DefaultGuess(const RotatorOptions& options) {
+  return {.initial = options.cooldown,
+          .multiplier = options.cooldown_multiplier,
+          .max = options.max_cooldown,
+          .learn_pace = options.learn_pace};
+}
+
+inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
+                        const Report& report) {
+  ++slot.rate_limits;
+  Group& group = *slot.group;
+  const Cooldown guess =
+      report.guess ? *report.guess : DefaultGuess(pool.options);
+  const bool in_scope = grant != nullptr && report.reach == Reach::kScope;
+  // Where its gate is; null for the whole key.
+  Scope* const scope =
+      in_scope && !grant->scope->is_unnamed() ? grant->scope : nullptr;
+  Gate& gate = scope == nullptr ? group.gate : scope->Get(group).gate;
+  const bool fresh = grant == nullptr || gate.IsFresh(grant->ticket);
+  // Whose pace the refusal teaches; null where the provider says more than that.
+  Standing* paced = nullptr;
+  if (in_scope && guess.learn_pace && grant->scope->Get(group).is_paced()) {
+    paced = grant->scope->Find(group);
+    pool.Meter(*paced);
+  }
+  if (grant != nullptr) {
+    EndTrials(pool, *grant, false);
+    grant->refused = true;
+  }
+
+  const bool begins = !gate.is_shut();
+  const Nanos hint = std::max<Nanos>(report.retry_after.count(), 0);
+  // Inside a window, or from before the last one, only the provider's word is
+  // news.
+  if (hint == 0 && !(fresh && begins)) return;
+  Nanos span = hint > 0 ? hint : GuessSpan(guess, gate.windows());
+  if (paced != nullptr && fresh && begins)
+    span = paced->Refuse(hint, span, pool.now);
+  const Nanos until = SaturatingAdd(
+      pool.now, std::min(span, pool.options.max_cooldown.count()));
+  if (begins) {
+    gate.Shut(until, pool.tickets + 1, slot.id);
+    // A pace lets out one at a time anyway.
+    gate.SetGuess(hint == 0 && paced == nullptr);
+    if (fresh) gate.Escalate();
+  } else if (!gate.Lengthen(until)) {
+    return;
+  }
+
+  if (paced != nullptr) {
+    paced->HoldUntil(until);
+    pool.Changed(*paced);
+  }
+  if (scope == nullptr) {
+    pool.Changed(group);
+  } else {
+    pool.Changed(scope->Get(group));
+  }
+  pool.events.Add(KeyEvent::Kind::kCooled, &slot,
+                  scope == nullptr ? std::string_view() : scope->name, until,
+                  pool.now);
+}
+
+// How many leases of the group are out in the scope beside one, at most.
+inline double OthersInFlight(const Scope& scope, const Group& group) {
+  std::size_t count = 0;
+  for (const Slot* member : group.members) count += member->in_flight();
+  if (!scope.is_unnamed())
+    count = std::min<std::size_t>(
+        count, scope.in_flight.load(std::memory_order_relaxed));
+  return count > 0 ? static_cast<double>(count - 1) : 0;
+}
+
+inline void LearnLimits(Pool& pool, const Grant& grant,
+                        const RateLimits& limits) {
+  Scope& scope = *grant.scope;
+  Group& group = *grant.slot->group;
+  Standing& standing = scope.Get(group);
+  if (!standing.Learn(grant, limits, OthersInFlight(scope, group), pool.now) ||
+      !standing.bucket().known())
+    return;
+  pool.Meter(standing);
+  pool.Changed(standing);
+  pool.waiters.Wake(scope);
+}
+
+// What came of the lease that holds `grant`. Without a grant the report is about
+// the whole key, and fresh.
+inline void Settle(Pool& pool, Slot& slot, Grant* grant, const Report& report) {
+  switch (report.kind) {
+    case Report::Kind::kNothing:
+      break;
+    case Report::Kind::kServed:
+      Served(pool, slot, grant);
+      break;
+    case Report::Kind::kFailed:
+      Failed(pool, slot, grant);
+      break;
+    case Report::Kind::kRateLimited:
+      RateLimited(pool, slot, grant, report);
+      break;
+  }
+  if (report.limits && grant != nullptr)
+    LearnLimits(pool, *grant, *report.limits);
+}
+
+}  // namespace keyrotator::internal
+
+#endif  // KEYROTATOR_POOL_REPORTS_H_
