@@ -17,7 +17,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,11 +30,14 @@ namespace keyrotator {
 
 enum class KeyState {
   kAvailable,
-  kBusy,  // at its max_in_flight, or its trial is out: usable when a lease ends
-  kCooling,  // rate limited, or the limit that was reported is used up: usable
-             // after a time
-  kFailed,   // not usable until Restore, or until
-             // RotatorOptions::retry_failed_after is over
+  // At its max_in_flight, or its trial is out: usable when a lease ends.
+  kBusy,
+  // Rate limited, or the limit that was reported is used up: usable after a
+  // time.
+  kCooling,
+  // Not usable until Restore, or until RotatorOptions::retry_failed_after is
+  // over.
+  kFailed,
 };
 
 constexpr std::string_view ToString(KeyState state) {
@@ -98,13 +100,16 @@ struct KeyStatus {
 // A change in a rotator, as RotatorOptions::on_event is told of it.
 struct KeyEvent {
   enum class Kind {
-    kCooled,     // a cooldown began or was made longer
-    kFailed,     // MarkFailed
-    kReturned,   // a cooldown or failure is over (seen by the first call after
-                 // it)
-    kAdded,      //
-    kRemoved,    //
-    kNoKeyLeft,  // a pick found no key, and the pick before it found one
+    // A cooldown began or was made longer.
+    kCooled,
+    // MarkFailed.
+    kFailed,
+    // A cooldown or failure is over. The first call after its end notices.
+    kReturned,
+    kAdded,
+    kRemoved,
+    // A pick found no key, and the pick before it found one.
+    kNoKeyLeft,
   };
   Kind kind = Kind::kAdded;
   // Whom it concerns; where a group cools or returns, the key that was marked.
@@ -147,6 +152,12 @@ inline std::string SpanText(std::chrono::nanoseconds span) {
                         : fmt::format("{:.0f}s", seconds);
 }
 
+// ", returns in 12.5s", or nothing.
+inline std::string ReturnText(
+    const std::optional<std::chrono::nanoseconds>& returns_in) {
+  return returns_in ? ", returns in " + SpanText(*returns_in) : std::string();
+}
+
 }  // namespace internal
 }  // namespace keyrotator
 
@@ -176,25 +187,21 @@ struct fmt::formatter<keyrotator::KeyStatus>
     : fmt::formatter<std::string_view> {
   template <class Context>
   auto format(const keyrotator::KeyStatus& key, Context& context) const {
+    using keyrotator::internal::ReturnText;
+    // Text that fmt::format made is appended, here and below: fmt::format_to
+    // would compile fmt's whole engine again in each file that prints a key.
     std::string text =
-        fmt::format("{}: {}", key.name, keyrotator::ToString(key.state));
-    const auto out = std::back_inserter(text);
-    const auto add_return = [&](const auto& returns_in) {
-      if (returns_in)
-        fmt::format_to(out, ", returns in {}",
-                       keyrotator::internal::SpanText(*returns_in));
-    };
-    add_return(key.returns_in);
-    fmt::format_to(out, " (picks {}, in flight {}", key.picks, key.in_flight);
+        fmt::format("{}: {}{} (picks {}, in flight {}", key.name,
+                    keyrotator::ToString(key.state), ReturnText(key.returns_in),
+                    key.picks, key.in_flight);
     if (key.rate_limits > 0)
-      fmt::format_to(out, ", rate limits {}", key.rate_limits);
-    if (key.failures > 0) fmt::format_to(out, ", failures {}", key.failures);
+      text += fmt::format(", rate limits {}", key.rate_limits);
+    if (key.failures > 0) text += fmt::format(", failures {}", key.failures);
     text.push_back(')');
     for (const keyrotator::ScopeStatus& scope : key.scopes) {
-      fmt::format_to(out, "; {}: {}",
-                     scope.scope.empty() ? "(no scope)" : scope.scope,
-                     keyrotator::ToString(scope.state));
-      add_return(scope.returns_in);
+      text += fmt::format(
+          "; {}: {}{}", scope.scope.empty() ? "(no scope)" : scope.scope,
+          keyrotator::ToString(scope.state), ReturnText(scope.returns_in));
     }
     return fmt::formatter<std::string_view>::format(text, context);
   }
@@ -206,16 +213,13 @@ struct fmt::formatter<keyrotator::KeyEvent> : fmt::formatter<std::string_view> {
   template <class Context>
   auto format(const keyrotator::KeyEvent& event, Context& context) const {
     using Kind = keyrotator::KeyEvent::Kind;
-    std::string text =
-        event.kind == Kind::kNoKeyLeft
-            ? std::string("no key left")
-            : fmt::format("{} {}", event.name, ToString(event.kind));
-    const auto out = std::back_inserter(text);
-    if (!event.scope.empty()) fmt::format_to(out, " in {}", event.scope);
+    std::string text(event.name);
+    if (event.kind != Kind::kNoKeyLeft) text.push_back(' ');
+    text += ToString(event.kind);
+    if (!event.scope.empty()) text.append(" in ").append(event.scope);
     if (event.returns_in) {
-      fmt::format_to(out, "{} {}",
-                     event.kind == Kind::kCooled ? " for" : ", returns in",
-                     keyrotator::internal::SpanText(*event.returns_in));
+      text += event.kind == Kind::kCooled ? " for " : ", returns in ";
+      text += keyrotator::internal::SpanText(*event.returns_in);
     }
     return fmt::formatter<std::string_view>::format(text, context);
   }

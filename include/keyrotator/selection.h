@@ -102,9 +102,14 @@ struct WeightedRoundRobin {
     double sum = 0;
     for (const AvailableKey key : keys) sum += key.weight() / largest;
     std::size_t best = 0;
+    double best_note = 0;
     for (std::size_t i = 0; i < keys.size(); ++i) {
-      keys[i].note() += keys[i].weight() / largest / sum;
-      if (keys[i].note() > keys[best].note()) best = i;
+      const AvailableKey key = keys[i];
+      const double note = key.note() += key.weight() / largest / sum;
+      if (i == 0 || note > best_note) {
+        best = i;
+        best_note = note;
+      }
     }
     keys[best].note() -= 1;
     return best;

@@ -102,7 +102,7 @@ class KeyTable {
   }
 
   void EndLease(Grant& grant, Nanos now) {
-    grant.Uncount();
+    Uncount(grant);
     if (closed_) {
       pool_.roster.Release(*grant.slot);
       return;
@@ -216,19 +216,25 @@ class KeyTable {
   }
 
   bool TryPick(Scope& scope, const PickHint& hint, Grant& grant) {
+    Slot* const slot = Select(scope, hint);
+    if (slot == nullptr) return false;
+    Lend(scope, *slot, hint, grant);
+    return true;
+  }
+
+  // The key that the request gets, or null.
+  Slot* Select(Scope& scope, const PickHint& hint) {
     std::span<const std::uint32_t> usable = pool_.ready.In(scope);
-    if (usable.empty()) return false;
+    if (usable.empty()) return nullptr;
     if (!hint.exclude.empty()) {
       usable = pool_.ready.Filter(
           usable, [&](const Slot& slot) { return !Excludes(hint, slot); });
     }
     if (hint.prefer) {
-      Slot* const slot = pool_.roster.Find(*hint.prefer);
+      Slot* const slot = Find(*hint.prefer);
       if (slot != nullptr && scope.Lists(*slot) && !Excludes(hint, *slot) &&
-          scope.Fits(*slot, hint.cost)) {
-        Lend(scope, *slot, hint, grant);
-        return true;
-      }
+          scope.Fits(*slot, hint.cost))
+        return slot;
     }
     const std::vector<Slot*>& keys = pool_.roster.keys();
     std::size_t choice = scopes_.Choose(scope, keys, usable, hint);
@@ -239,11 +245,10 @@ class KeyTable {
       });
       choice = scopes_.Choose(scope, keys, usable, hint);
     }
-    if (choice >= usable.size()) return false;
+    if (choice >= usable.size()) return nullptr;
     scope.turn = usable[choice] + 1;
     scope.turn_position = choice + 1;
-    Lend(scope, *keys[usable[choice]], hint, grant);
-    return true;
+    return keys[usable[choice]];
   }
 
   void Lend(Scope& scope, Slot& slot, const PickHint& hint, Grant& grant) {
@@ -254,7 +259,7 @@ class KeyTable {
     slot.holds.fetch_add(Slot::kLease, std::memory_order_relaxed);
     if (!scope.is_unnamed()) {
       scope.in_flight.fetch_add(1, std::memory_order_relaxed);
-      grant.in_flight = &scope.in_flight;
+      grant.is_counted = true;
     }
     if (!slot.pick_is_simple || !scope.standings.empty())
       Account(scope, slot, hint, grant);

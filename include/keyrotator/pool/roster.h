@@ -14,13 +14,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -108,25 +106,28 @@ class Roster {
   // changes nothing, if one of them cannot be a key or has the name of another.
   std::vector<const ApiKey*> Check(const ApiKeys& keys, bool replace) const {
     std::vector<const ApiKey*> wanted;
-    std::unordered_map<std::string_view, std::size_t> seen;
-    std::unordered_set<std::string_view> taken;
+    std::vector<std::size_t> positions;
+    Index values;  // seen so far
+    Index names;   // taken
     std::size_t position = 0;
     for (const ApiKey& key : keys) {
       ++position;
       if (key.empty()) continue;
       CheckKey(key, position);
-      if (!seen.emplace(key.Reveal(), position).second) continue;
+      Slot* const slot = Find(key.Reveal());
+      if (!values.emplace(key.Reveal(), slot).second) continue;
       wanted.push_back(&key);
-      if (const Slot* slot = Find(key.Reveal()); slot != nullptr && replace)
-        taken.insert(slot->name);
+      positions.push_back(position);
+      if (slot != nullptr && replace) names.emplace(slot->name, slot);
     }
-    for (const ApiKey* key : wanted) {
-      const std::string& name = key->options().name;
-      if (name.empty() || Find(key->Reveal()) != nullptr) continue;
-      if (!taken.insert(name).second || (!replace && names_.contains(name))) {
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const std::string& name = wanted[i]->options().name;
+      if (name.empty() || Find(wanted[i]->Reveal()) != nullptr) continue;
+      if (!names.emplace(name, nullptr).second ||
+          (!replace && by_name_.contains(name))) {
         throw std::invalid_argument(
             fmt::format("API key {} (\"{}\"): another key has that name",
-                        seen[key->Reveal()], name));
+                        positions[i], name));
       }
     }
     return wanted;
@@ -151,18 +152,12 @@ class Roster {
       slot->weight = key->options().weight;
       slot->SetCap(key->options().max_in_flight);
     }
-    if (replace) {
-      const std::unordered_set<const Slot*> staying(order.begin(), order.end());
-      std::copy_if(keys_.begin(), keys_.end(), std::back_inserter(change.left),
-                   [&](const Slot* slot) { return !staying.contains(slot); });
-    }
     Arrange(std::move(order), change);
     return change;
   }
 
   Change Remove(Slot& slot) {
     Change change;
-    change.left.push_back(&slot);
     std::vector<Slot*> order = keys_;
     order.erase(order.begin() + slot.index);
     Arrange(std::move(order), change);
@@ -172,17 +167,17 @@ class Roster {
   // Names that are made up come after those that were chosen, so as not to take
   // them.
   void NameNew(const std::vector<Slot*>& joined) {
-    for (const Slot* slot : joined) {
-      if (!slot->name.empty()) names_.insert(slot->name);
+    for (Slot* slot : joined) {
+      if (!slot->name.empty()) by_name_.emplace(slot->name, slot);
     }
     for (Slot* slot : joined) {
       ++joined_count_;
       if (slot->name.empty()) {
         last_made_up_ = std::max(last_made_up_ + 1, joined_count_);
-        while (names_.contains(fmt::format("key-{}", last_made_up_)))
+        while (by_name_.contains(fmt::format("key-{}", last_made_up_)))
           ++last_made_up_;
         slot->name = fmt::format("key-{}", last_made_up_);
-        names_.insert(slot->name);
+        by_name_.emplace(slot->name, slot);
       }
       slot->name_hash = HashText(slot->name);
       slot->group_hash = slot->group_name.empty() ? slot->name_hash
@@ -206,7 +201,7 @@ class Roster {
   void Retire(Slot& slot) {
     by_id_.erase(slot.id);
     by_secret_.erase(slot.secret);
-    names_.erase(slot.name);
+    by_name_.erase(slot.name);
     std::uint64_t holds = slot.holds.load(std::memory_order_relaxed);
     while (!slot.holds.compare_exchange_weak(
         holds, (holds | Slot::kWatched) & ~Slot::kPooled,
@@ -246,9 +241,8 @@ class Roster {
   }
 
  private:
-  struct TextHash : std::hash<std::string_view> {
-    using is_transparent = void;
-  };
+  // By a text that the slot or group itself holds.
+  using Index = std::unordered_map<std::string_view, Slot*>;
 
   Slot* MakeSlot(const ApiKey& key, const std::shared_ptr<LeaseHost>& host) {
     static std::atomic<std::uint64_t> ids{0};
@@ -280,7 +274,7 @@ class Roster {
       group->number = free_numbers_.back();
       free_numbers_.pop_back();
     }
-    if (!name.empty()) groups_.emplace(name, group);
+    if (!name.empty()) groups_.emplace(group->name, group);
     return group;
   }
 
@@ -296,6 +290,10 @@ class Roster {
         if (old < keys_.size() && keys_[old] == order[i])
           change.moved_to[old] = i;
       }
+      for (Slot* slot : keys_) {
+        if (change.moved_to[slot->index] == Scope::kGone)
+          change.left.push_back(slot);
+      }
     }
     const std::size_t first_changed = appended ? keys_.size() : 0;
     keys_ = std::move(order);
@@ -306,12 +304,13 @@ class Roster {
   std::vector<Slot*> keys_;
   std::vector<Slot*> retired_;  // removed, with leases out
   std::unordered_map<KeyId, Slot*> by_id_;
-  std::unordered_map<std::string_view, Slot*> by_secret_;
-  std::unordered_set<std::string, TextHash, std::equal_to<>> names_;
+  Index by_secret_;
+  Index by_name_;
   std::uint64_t joined_count_ = 0;
   std::uint64_t last_made_up_ = 0;
 
-  std::unordered_map<std::string, std::shared_ptr<Group>> groups_;  // named
+  std::unordered_map<std::string_view, std::shared_ptr<Group>>
+      groups_;  // named
   std::uint32_t group_count_ = 0;
   std::vector<std::uint32_t> free_numbers_;
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "keyrotator/internal/time.h"
+#include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/slot.h"
 #include "keyrotator/pool/standing.h"
 #include "keyrotator/pool/timers.h"
@@ -92,7 +93,8 @@ struct Scope {
   }
 
   double& Note(std::uint32_t index) {
-    if (index >= notes.size()) notes.resize(index + 1);
+    if (index >= notes.size()) [[unlikely]]
+      notes.resize(index + 1);
     return notes[index];
   }
 
@@ -111,6 +113,30 @@ struct Scope {
                                   : static_cast<std::uint32_t>(count);
   }
 };
+
+// The lease has ended, as far as its scope counts. The first thing that its end
+// does: the scope lives no longer than the slots of its table.
+inline void Uncount(Grant& grant) {
+  if (grant.is_counted)
+    grant.scope->in_flight.fetch_sub(1, std::memory_order_acq_rel);
+  grant.is_counted = false;
+}
+
+// Ends a lease if its end concerns its key's count alone, without a lock. False
+// if it must end under the lock, by LeaseHost::EndLease.
+inline bool EndUnwatchedLease(Grant& grant) {
+  if (grant.trials != 0) return false;
+  Uncount(grant);
+  Slot* const slot = grant.slot;
+  std::uint64_t holds = slot->holds.load(std::memory_order_relaxed);
+  do {
+    if ((holds & Slot::kWatched) != 0) return false;
+  } while (!slot->holds.compare_exchange_weak(holds, holds - Slot::kLease,
+                                              std::memory_order_acq_rel,
+                                              std::memory_order_relaxed));
+  if (holds == Slot::kLease) delete slot;
+  return true;
+}
 
 }  // namespace keyrotator::internal
 

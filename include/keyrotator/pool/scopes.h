@@ -11,7 +11,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,9 +44,10 @@ class Scopes {
     if (found == scopes_.end()) {
       while (scopes_.size() >= most_ && ForgetOne()) {
       }
-      std::string own(name);
-      auto scope = std::make_unique<WithPolicy>(own, now_, policy_);
-      found = scopes_.emplace(std::move(own), std::move(scope)).first;
+      auto scope =
+          std::make_unique<WithPolicy>(std::string(name), now_, policy_);
+      const std::string_view key = scope->name;
+      found = scopes_.emplace(key, std::move(scope)).first;
     }
     found->second->last_used = ++uses_;
     return *found->second;
@@ -103,10 +103,6 @@ class Scopes {
     Policy policy;
   };
 
-  struct TextHash : std::hash<std::string_view> {
-    using is_transparent = void;
-  };
-
   // The least recently used one that is idle. False if there is none.
   bool ForgetOne() {
     auto oldest = scopes_.end();
@@ -127,9 +123,8 @@ class Scopes {
   const std::size_t most_;
   const Nanos& now_;
   WithPolicy unnamed_;
-  std::unordered_map<std::string, std::unique_ptr<WithPolicy>, TextHash,
-                     std::equal_to<>>
-      scopes_;
+  // By the name that each holds.
+  std::unordered_map<std::string_view, std::unique_ptr<WithPolicy>> scopes_;
   std::uint64_t uses_ = 0;
 };
 

@@ -10,11 +10,9 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -271,12 +269,12 @@ class SharedTable final : public LeaseHost {
     lock.lock();
     if (!std::exchange(is_delivering_, true)) {
       while (!calls_.empty()) {
-        const std::shared_ptr<LoopWaiter> waiter = std::move(calls_.front());
-        calls_.pop_front();
-        const bool is_wanted = !waiter->has_left;
-        lock.unlock();
-        waiter->call(waiter->grant, is_wanted);
-        lock.lock();
+        for (const auto& waiter : std::exchange(calls_, {})) {
+          const bool is_wanted = !waiter->has_left;
+          lock.unlock();
+          waiter->call(waiter->grant, is_wanted);
+          lock.lock();
+        }
       }
       is_delivering_ = false;
     }
@@ -289,7 +287,7 @@ class SharedTable final : public LeaseHost {
   Table table_;  // guarded by mutex_, like all that follows but the last two
   ThreadWaiter* timekeeper_ = nullptr;  // wakes when something is due
   Nanos wakes_at_ = kNever;             // when that is
-  std::deque<std::shared_ptr<LoopWaiter>> calls_;  // to be made
+  std::vector<std::shared_ptr<LoopWaiter>> calls_;  // to be made
   bool is_delivering_ = false;  // some thread makes the calls
   std::atomic<bool> needs_now_{false};
   [[no_unique_address]] Clock clock_;
