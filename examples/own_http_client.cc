@@ -1,6 +1,6 @@
 // An application that keeps its own HTTP client, here cpp-httplib's. It picks a
-// key, sends, and tells the rotator what came back: Settle reads what the answer
-// means for the key and marks it, in one line. Failover (see
+// key, sends, and tells the rotator what came back: Settle reads what the
+// answer means for the key and marks it, in one line. Failover (see
 // async_curl_multi.cc) adds retries, waiting and deadlines.
 //
 // The provider is a fake one in this process.

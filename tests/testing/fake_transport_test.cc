@@ -1,5 +1,5 @@
-// A whole client over a provider without a socket, in one thread. No time passes
-// but the clock's.
+// A whole client over a provider without a socket, in one thread. No time
+// passes but the clock's.
 
 #include "keyrotator/testing/fake_transport.h"
 
@@ -30,8 +30,8 @@ static_assert(internal::IsTransport<FakeTransport>);
 const std::string kHello = R"({"model":"gpt"})";
 const std::string kStream = R"({"model":"gpt","stream":true})";
 
-// The keys "sk-a" and "sk-b", called A and B, and a client for them. A backoff is
-// 0.5 s, then 1 s.
+// The keys "sk-a" and "sk-b", called A and B, and a client for them. A backoff
+// is 0.5 s, then 1 s.
 struct Program {
   explicit Program(FakeProviderOptions provider, ClientOptions options = {})
       : transport(std::move(provider), clock),

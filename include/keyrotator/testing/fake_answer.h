@@ -1,7 +1,14 @@
 // File: testing/fake_answer.h
 //
-// FakeAnswer: what a fake provider sends back, as data, with all that goes wrong
-// on the way. And how one is made: served, refused, or spoilt by a fault.
+// FakeAnswer: what a fake provider sends back, as data, with all that goes
+// wrong on the way. And how one is made: served, refused, or spoilt by a fault.
+//
+// Example:
+//   namespace fake = keyrotator::testing::fake_internal;
+//   const keyrotator::testing::FakeAnswer answer = fake::RateLimited(
+//       keyrotator::testing::ProviderStyle::kOpenAI, 1.5, false);
+//   assert(answer.status == 429);
+//   assert(answer.headers.Find("retry-after-ms") == "1500");
 
 #ifndef KEYROTATOR_TESTING_FAKE_ANSWER_H_
 #define KEYROTATOR_TESTING_FAKE_ANSWER_H_
@@ -31,7 +38,8 @@ struct FakeAnswer {
   int status = 0;  // 0: nothing that is HTTP comes back
   Headers headers = {};
   std::vector<std::string> pieces = {};  // of the body, as they arrive
-  // Of the whole body, also if the pieces are less. A stream's is not announced.
+  // Of the whole body, also if the pieces are less. A stream's is not
+  // announced.
   std::size_t size = 0;
   bool stream = false;
   std::chrono::milliseconds delay{0};  // before the head
@@ -79,8 +87,8 @@ inline FakeAnswer Served(const FakeProviderOptions& options,
   return answer;
 }
 
-// A 429 that says, in the provider's way, that `wait` seconds are left; infinity:
-// that the request will never fit.
+// A 429 that says, in the provider's way, that `wait` seconds are left;
+// infinity: that the request will never fit.
 inline FakeAnswer RateLimited(ProviderStyle style, double wait,
                               bool by_tokens) {
   FakeError error{.status = 429,

@@ -1,8 +1,8 @@
 // File: testing/fake_backend.h
 //
 // FakeBackend: a provider without a network. It says what a provider with such
-// keys, limits and faults answers to a request at a time, and counts what it was
-// asked. It has no socket and no clock: FakeProvider puts it behind a port,
+// keys, limits and faults answers to a request at a time, and counts what it
+// was asked. It has no socket and no clock: FakeProvider puts it behind a port,
 // FakeTransport behind a function call, and you behind whatever you test.
 //
 // Example:
@@ -48,10 +48,10 @@ class FakeBackend {
   explicit FakeBackend(FakeProviderOptions options)
       : options_(std::move(options)) {}
 
-  // The answer to a request that arrives at `now`, by which the limits refill; a
-  // time before the last one counts as that. Of the request it reads method, url
-  // (absolute, or the path alone), headers and body. `wall` is the time that is
-  // printed where a provider dates a refill.
+  // The answer to a request that arrives at `now`, by which the limits refill;
+  // a time before the last one counts as that. Of the request it reads method,
+  // url (absolute, or the path alone), headers and body. `wall` is the time
+  // that is printed where a provider dates a refill.
   FakeAnswer Answer(const HttpRequest& request, std::chrono::nanoseconds now,
                     std::chrono::system_clock::time_point wall =
                         std::chrono::system_clock::now()) {

@@ -1,8 +1,14 @@
 // File: testing/fake_bodies.h
 //
 // What a fake provider reads and writes: the question in a request's body, the
-// model's answer to it, and errors in each provider's form. For FakeAnswers
+// model's answer to it, and errors in each provider's form. For FakeBackend
 // alone.
+//
+// Example:
+//   namespace fake = keyrotator::testing::fake_internal;
+//   const auto question = fake::ReadQuestion(
+//       "POST", "/v1/chat/completions", R"({"model": "m", "stream": true})");
+//   assert(fake::ChatPieces(question, "Hi").back() == "data: [DONE]\n\n");
 
 #ifndef KEYROTATOR_TESTING_FAKE_BODIES_H_
 #define KEYROTATOR_TESTING_FAKE_BODIES_H_

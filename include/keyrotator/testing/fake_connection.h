@@ -1,7 +1,14 @@
 // File: testing/fake_connection.h
 //
-// The server's end of one HTTP/1.1 connection: reads requests and writes answers,
-// also those that no HTTP library would send. POSIX only; for FakeProvider alone.
+// The server's end of one HTTP/1.1 connection: reads requests and writes
+// answers, also those that no HTTP library would send. HTTP libraries keep the
+// socket to themselves, and to break a connection one needs it. POSIX only; for
+// FakeProvider alone.
+//
+// Example:
+//   keyrotator::testing::fake_internal::FakeConnection connection(socket);
+//   while (auto request = connection.Read()) connection.Write("not HTTP\r\n");
+//   connection.Reset();
 
 #ifndef KEYROTATOR_TESTING_FAKE_CONNECTION_H_
 #define KEYROTATOR_TESTING_FAKE_CONNECTION_H_
@@ -46,7 +53,7 @@ class FakeConnection {
   FakeConnection& operator=(const FakeConnection&) = delete;
   ~FakeConnection() { Close(); }
 
-  // The next request; none if the client left or what it says is not HTTP.
+  // The next request; no value if the client left or what it says is not HTTP.
   std::optional<FakeHttpRequest> Read() {
     const auto head = Take("\r\n\r\n");
     if (!head) return std::nullopt;
@@ -170,8 +177,8 @@ class FakeConnection {
     return false;
   }
 
-  // What comes before the next `end`, which is taken, too; none if the client is
-  // gone.
+  // What comes before the next `end`, which is taken, too. No value if the
+  // client is gone.
   std::optional<std::string> Take(std::string_view end) {
     std::size_t found;
     while ((found = read_.find(end)) == read_.npos) {

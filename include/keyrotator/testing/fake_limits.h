@@ -1,7 +1,16 @@
 // File: testing/fake_limits.h
 //
 // The limits of a fake provider: a token bucket for each dimension of each, and
-// what the headers say of them in a provider's own form. For FakeAnswers alone.
+// what the headers say of them in a provider's own form. For FakeBackend alone.
+//
+// Example:
+//   namespace fake = keyrotator::testing::fake_internal;
+//   fake::FakeBucket bucket(60, std::chrono::minutes(1),
+//                           std::chrono::seconds(0));
+//   bucket.Take(60);
+//   bucket.Refill(std::chrono::seconds(1));
+//   assert(bucket.WaitFor(1) == 0);
+//   assert(bucket.WaitFor(2) == 1);  // seconds
 
 #ifndef KEYROTATOR_TESTING_FAKE_LIMITS_H_
 #define KEYROTATOR_TESTING_FAKE_LIMITS_H_
@@ -18,8 +27,8 @@
 #include "keyrotator/http/message.h"
 #include "keyrotator/testing/fake_options.h"
 
-// A namespace of its own: within keyrotator::testing, `internal` goes on to mean
-// keyrotator::internal.
+// A namespace of its own: within keyrotator::testing, `internal` goes on to
+// mean keyrotator::internal.
 namespace keyrotator::testing::fake_internal {
 
 // One dimension of a limit.
@@ -90,7 +99,8 @@ class FakeBuckets {
  public:
   void Add(FakeBucket& bucket) { buckets_.push_back(&bucket); }
 
-  // Seconds until `cost` fits into each: 0 if it does, infinity if it never will.
+  // Seconds until `cost` fits into each: 0 if it does, infinity if it never
+  // will.
   double WaitFor(double cost) const {
     double wait = 0;
     for (const FakeBucket* bucket : buckets_)

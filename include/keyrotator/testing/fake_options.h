@@ -1,8 +1,8 @@
 // File: testing/fake_options.h
 //
 // What a fake provider is asked to be, what may go wrong with it, and what it
-// has seen: the vocabulary of FakeProvider, a server, and of FakeTransport, which
-// needs no socket.
+// has seen: the vocabulary of FakeProvider, a server, and of FakeTransport,
+// which needs no socket.
 //
 // Example:
 //   using namespace keyrotator::testing;
@@ -62,8 +62,8 @@ struct FakeProviderOptions {
   std::map<std::string, FakeLimit> models = {};
   // What the model says; a stream brings it word by word.
   std::string answer = "Hello from the fake provider.";
-  // The time before an answer starts, and before each further event of a stream:
-  // real time of a FakeProvider, the ManualClock's of a FakeTransport.
+  // The time before an answer starts, and before each further event of a
+  // stream: real time of a FakeProvider, the ManualClock's of a FakeTransport.
   std::chrono::milliseconds latency{0};
   std::chrono::milliseconds event_interval{0};
   // Of a FakeProvider: the time by which the limits refill. Without one it is

@@ -11,7 +11,8 @@
 //       {.keys = {{"sk-a", {.limit = {.requests = 3}}},
 //                 {"sk-b", {.state = FakeKeyState::kRevoked}}}});
 //   provider.Inject({.kind = Fault::Kind::kStatus, .status = 502, .times = 2});
-//   RunMyClient(provider.base_url());   // "http://127.0.0.1:40123/v1"
+//   std::string url = provider.base_url();  // "http://127.0.0.1:40123/v1"
+//   // ... your client asks that URL ...
 //   assert(provider.Counts("sk-a").rate_limited == 0);
 //
 // It answers what ends in /chat/completions, /responses (each plain or, with
@@ -48,8 +49,8 @@
 
 namespace keyrotator::testing {
 
-// Thread-safe. A thread for each connection, so that any number of streams may be
-// open. Its destruction ends open streams and does not wait for clients.
+// Thread-safe. A thread for each connection, so that any number of streams may
+// be open. Its destruction ends open streams and does not wait for clients.
 class FakeProvider {
  public:
   static constexpr std::size_t kMaxLog = FakeBackend::kMaxLog;

@@ -1,10 +1,10 @@
 // File: testing/fake_transport.h
 //
-// FakeTransport: a provider for your tests without a socket, a port or a thread.
-// It is a transport (see http/transport.h), so OpenAIClient and whatever else
-// takes one runs against it as against the real thing, in one thread, on a clock
-// that the test moves. FakeProvider does the same behind a port, for programs
-// with an HTTP client of their own.
+// FakeTransport: a provider for your tests without a socket, a port or a
+// thread. It is a transport (see http/transport.h), so OpenAIClient and
+// whatever else takes one runs against it as against the real thing, in one
+// thread, on a clock that the test moves. FakeProvider does the same behind a
+// port, for programs with an HTTP client of their own.
 //
 // Example:
 //   using namespace keyrotator::testing;
@@ -12,8 +12,10 @@
 //   clock.AdvanceWhenWaiting();  // whoever would wait for a key does not
 //   FakeTransport transport({.keys = {{"sk-a", {.limit = {.requests = 1}}}}},
 //                           clock);
-//   keyrotator::KeyRotator rotator({"sk-a"}, {}, keyrotator::RoundRobin{}, clock);
-//   keyrotator::OpenAIClient client("https://fake.test/v1", rotator, transport);
+//   keyrotator::KeyRotator rotator({"sk-a"}, {}, keyrotator::RoundRobin{},
+//                                  clock);
+//   keyrotator::OpenAIClient client("https://fake.test/v1", rotator,
+//                                   transport);
 //   transport.backend().Inject({.kind = Fault::Kind::kReset});
 //   assert(client.ChatCompletion(R"({"model": "gpt-4o"})").ok());
 //   assert(transport.backend().Counts().served == 1);
@@ -44,8 +46,8 @@ namespace keyrotator::testing {
 
 namespace fake_internal {
 
-// One exchange: hands an answer to a sink as a network would, on a clock that it
-// moves by the time that would pass.
+// One exchange: hands an answer to a sink as a network would, on a clock that
+// it moves by the time that would pass.
 class FakeExchange {
  public:
   FakeExchange(const HttpRequest& request, ResponseSink& sink,
@@ -81,7 +83,8 @@ class FakeExchange {
   using Kind = TransportError::Kind;
   using Milliseconds = std::chrono::milliseconds;
 
-  // Lets time pass in which nothing arrives; why that ends the exchange, or none.
+  // Lets time pass in which nothing arrives. The error, if that or a stop ends
+  // the exchange.
   std::optional<TransportError> Pass(Milliseconds silence) {
     if (stop_.stop_requested())
       return Error(Kind::kStopped, "the caller stopped it");
@@ -119,8 +122,8 @@ class FakeExchange {
 
 }  // namespace fake_internal
 
-// A handle: copies send to the same provider. Thread-safe, but the clock is moved
-// by each Send, as if they came one after the other.
+// A handle: copies send to the same provider. Thread-safe, but the clock is
+// moved by each Send, as if they came one after the other.
 class FakeTransport {
  public:
   // The limits refill by `clock`, and latency, event_interval and the pauses of
