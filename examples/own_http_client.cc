@@ -1,8 +1,7 @@
-// An application that has an HTTP client of its own and keeps it: here
-// cpp-httplib, with nothing of this library around it. It picks a key, sends,
-// asks Classify what the answer means for the key, and says so. That is all a
-// rotator needs; Failover (see async_curl_multi.cc) adds retries, waiting and
-// deadlines.
+// An application that keeps its own HTTP client, here cpp-httplib's. It picks a
+// key, sends, and tells the rotator what came back: Settle reads what the
+// answer means for the key and marks it, in one line. Failover (see
+// async_curl_multi.cc) adds retries, waiting and deadlines.
 //
 // The provider is a fake one in this process.
 
@@ -19,13 +18,36 @@
 namespace {
 
 using keyrotator::ApiKey;
+using keyrotator::HttpResponse;
 using keyrotator::KeyRotator;
+using keyrotator::Lease;
+using keyrotator::Verdict;
 using keyrotator::VerdictKind;
 
-// Classify reads any answer in this form.
-keyrotator::HttpResponse ToResponse(const httplib::Response& answer) {
-  keyrotator::HttpResponse response{.status = answer.status,
-                                    .body = answer.body};
+// Instead of openai/settle.h.
+Verdict Settle(KeyRotator<>& rotator, const Lease& lease,
+               const HttpResponse& response) {
+  using Kind = keyrotator::Report::Kind;
+  Verdict verdict = keyrotator::Classify(response);
+  keyrotator::Report report;
+  if (verdict.kind == VerdictKind::kOk) report.kind = Kind::kServed;
+  if (verdict.kind == VerdictKind::kKeyInvalid) report.kind = Kind::kFailed;
+  if (verdict.kind == VerdictKind::kRateLimited) {
+    report.kind = Kind::kRateLimited;
+    report.retry_after =
+        verdict.retry_after.value_or(std::chrono::milliseconds(0));
+  }
+  if (verdict.kind == VerdictKind::kQuotaExhausted) {
+    report.kind = Kind::kRateLimited;
+    report.retry_after = std::chrono::hours(1);
+    report.reach = keyrotator::Reach::kKey;
+  }
+  rotator.Settle(lease, report);
+  return verdict;
+}
+
+HttpResponse ToResponse(const httplib::Response& answer) {
+  HttpResponse response{.status = answer.status, .body = answer.body};
   for (const auto& [name, value] : answer.headers)
     response.headers.Add(name, value);
   return response;
@@ -33,34 +55,25 @@ keyrotator::HttpResponse ToResponse(const httplib::Response& answer) {
 
 // Asks with one key after the other, until one serves or none is left.
 std::optional<std::string> Ask(httplib::Client& http, KeyRotator<>& rotator,
-                               const std::string& path,
                                const std::string& body) {
   while (auto key = rotator.Pick()) {
-    const auto answer = http.Post(
-        path, {{"Authorization", "Bearer " + std::string(key->Reveal())}}, body,
-        "application/json");
+    const auto answer =
+        http.Post("/v1/chat/completions",
+                  {{"Authorization", "Bearer " + std::string(key->Reveal())}},
+                  body, "application/json");
     if (!answer) return std::nullopt;  // no connection: not the key's fault
-    const keyrotator::Verdict verdict =
-        keyrotator::Classify(ToResponse(*answer));
+
+    const Verdict verdict = Settle(rotator, *key, ToResponse(*answer));
     fmt::print("  {} answers {}: {}\n", *key, answer->status, verdict.kind);
     switch (verdict.kind) {
       case VerdictKind::kOk:
-        rotator.MarkSucceeded(*key);
         return answer->body;
       case VerdictKind::kKeyInvalid:
-        rotator.MarkFailed(*key);
-        break;
-      case VerdictKind::kRateLimited:
-        // Zero means that the provider did not say for how long.
-        rotator.MarkRateLimited(
-            *key, verdict.retry_after.value_or(std::chrono::milliseconds(0)));
-        break;
       case VerdictKind::kQuotaExhausted:
-        rotator.MarkRateLimited(*key, std::chrono::hours(1),
-                                keyrotator::Reach::kKey);
-        break;
+      case VerdictKind::kRateLimited:
+        break;  // it rests; the next one
       default:
-        return std::nullopt;  // not the key's fault; Failover might try again
+        return std::nullopt;  // not the key's fault
     }
   }
   return std::nullopt;
@@ -70,11 +83,13 @@ std::optional<std::string> Ask(httplib::Client& http, KeyRotator<>& rotator,
 
 int main() {
   using keyrotator::testing::FakeKeyState;
+  // It is silent on what is left: that "small" is used up is told by a 429.
   const keyrotator::testing::FakeProvider provider(
       {.keys = {{"sk-revoked", {.state = FakeKeyState::kRevoked}},
                 {"sk-unpaid", {.state = FakeKeyState::kOutOfQuota}},
                 {"sk-small", {.limit = {.requests = 1}}},
-                {"sk-large", {}}}});
+                {"sk-large", {}}},
+       .style = keyrotator::testing::ProviderStyle::kSilent});
   KeyRotator rotator({ApiKey("sk-revoked", {.name = "revoked"}),
                       ApiKey("sk-unpaid", {.name = "unpaid"}),
                       ApiKey("sk-small", {.name = "small"}),
@@ -82,8 +97,7 @@ int main() {
   httplib::Client http("127.0.0.1", provider.port());
   for (int request = 1; request <= 4; ++request) {
     fmt::print("request {}\n", request);
-    if (!Ask(http, rotator, "/v1/chat/completions",
-             R"({"model": "gpt-4o", "messages": []})")) {
+    if (!Ask(http, rotator, R"({"model": "gpt-4o", "messages": []})")) {
       fmt::print("no key could serve it\n");
       return 1;
     }

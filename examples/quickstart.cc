@@ -7,12 +7,12 @@
 // it sends a few small requests to that one; OPENAI_MODEL says to which model.
 
 #include <fmt/format.h>
+#include <keyrotator/config/provider_config.h>
 #include <keyrotator/http/curl.h>
 #include <keyrotator/keyrotator.h>
 #include <keyrotator/openai/client.h>
 #include <keyrotator/status/prometheus.h>
 #include <keyrotator/testing/fake_provider.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -52,56 +52,31 @@ std::string ChatBody(const std::string& model, bool stream) {
 
 // ---- Many requests at once ----
 
-// One line that tells how far it is: again and again in its place on a
-// terminal, else a line now and then.
-class Progress {
- public:
-  void Show(const std::string& text) {
-    if (text == shown_) return;
-    shown_ = text;
-    if (terminal_) {
-      fmt::print("\r\x1b[K{}", text);
-    } else if (Clock::now() >= next_) {
-      fmt::print("{}\n", text);
-      next_ = Clock::now() + 3s;
-    }
-    std::fflush(stdout);
-  }
-  void End() const {
-    if (terminal_) fmt::print("\r\x1b[K");
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  const bool terminal_ = isatty(STDOUT_FILENO) == 1;
-  std::string shown_;
-  Clock::time_point next_ = Clock::now() + 3s;
-};
-
-// Calls ask(0) to ask(count - 1) on several threads, and show(done) while they
-// run. Returns how many seconds it took.
-template <class Ask, class Show>
-double AskAll(int count, int threads, const Ask& ask, const Show& show) {
+// Calls ask(0) to ask(count - 1) on several threads and prints describe(done)
+// now and then. Returns how many seconds it took.
+template <class Ask, class Describe>
+double AskAll(int count, int threads, const Ask& ask,
+              const Describe& describe) {
   const auto start = std::chrono::steady_clock::now();
   std::atomic<int> next = 0;
   std::atomic<int> done = 0;
-  {
-    std::vector<std::jthread> workers;
-    for (int i = 0; i < threads; ++i) {
-      workers.emplace_back([&] {
-        for (int request = next++; request < count; request = next++) {
-          ask(request);
-          ++done;
-        }
-      });
-    }
-    Progress progress;
-    while (done < count) {
-      std::this_thread::sleep_for(50ms);
-      progress.Show(show(done));
-    }
-    progress.End();
+  std::vector<std::jthread> workers;
+  for (int i = 0; i < threads; ++i) {
+    workers.emplace_back([&] {
+      for (int request = next++; request < count; request = next++) {
+        ask(request);
+        ++done;
+      }
+    });
   }
+  for (auto due = start + 3s; done < count;) {
+    std::this_thread::sleep_for(20ms);
+    if (std::chrono::steady_clock::now() < due) continue;
+    fmt::print("{}\n", describe(done));
+    std::fflush(stdout);
+    due += 3s;
+  }
+  workers.clear();  // joins
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
       .count();
 }
@@ -265,7 +240,7 @@ int RunOnFakeProvider() {
   return all_served ? 0 : 1;
 }
 
-int RunOn(const std::string& base_url, const std::vector<std::string>& keys) {
+int RunOn(const std::string& base_url, const keyrotator::ApiKeys& keys) {
   KeyRotator rotator(keys);
   Client client(base_url, rotator, keyrotator::CurlTransport{},
                 {.retry = {.deadline = 30s}, .request_timeout = 1min});
@@ -290,19 +265,17 @@ int RunOn(const std::string& base_url, const std::vector<std::string>& keys) {
 
 }  // namespace
 
-int main() {
-  try {
-    const std::string base_url = Environment("OPENAI_BASE_URL");
-    const auto keys = KeysFromEnvironment("OPENAI_API_KEYS");
-    if (base_url.empty() != keys.empty()) {
-      fmt::print(stderr,
-                 "Set both OPENAI_BASE_URL and OPENAI_API_KEYS, or neither to "
-                 "run on a fake provider.\n");
-      return 2;
-    }
-    return keys.empty() ? RunOnFakeProvider() : RunOn(base_url, keys);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
-    return 2;
-  }
+int main() try {
+  const std::string base_url = Environment("OPENAI_BASE_URL");
+  const bool has_keys = !Environment("OPENAI_API_KEYS").empty();
+  if (base_url.empty() && !has_keys) return RunOnFakeProvider();
+  if (!base_url.empty() && has_keys)
+    return RunOn(base_url, keyrotator::KeysFromEnv("OPENAI_API_KEYS"));
+  fmt::print(stderr,
+             "Set both OPENAI_BASE_URL and OPENAI_API_KEYS, or neither to run "
+             "on a fake provider.\n");
+  return 2;
+} catch (const std::exception& error) {
+  fmt::print(stderr, "{}\n", error.what());
+  return 2;
 }

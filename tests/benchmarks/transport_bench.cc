@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "keyrotator/http/curl.h"
-#include "keyrotator/http/httplib.h"
 #include "keyrotator/http/message.h"
 #include "tests/support/bare_curl.h"
 #include "tests/support/raw_server.h"
@@ -64,9 +63,8 @@ HttpRequest Request(const std::string& origin) {
   return request;
 }
 
-template <class Transport>
-void CompareRates(const char* name, Transport& transport,
-                  const std::string& origin, std::size_t threads, int rounds) {
+void CompareRates(CurlTransport& transport, const std::string& origin,
+                  std::size_t threads, int rounds) {
   const HttpRequest request = Request(origin);
   std::vector<std::unique_ptr<BareCurl>> bare;
   for (std::size_t i = 0; i < threads; ++i) {
@@ -83,22 +81,22 @@ void CompareRates(const char* name, Transport& transport,
                answer.body == kAnswerBody;
       });
   std::printf(
-      "%zu thread%s: bare libcurl %.0f/s, %s %.0f/s, ratio %.3f; processor "
+      "%zu thread%s: bare libcurl %.0f/s, CurlTransport %.0f/s, ratio %.3f; "
+      "processor "
       "time a request %.1f us and %.1f us\n",
-      threads, threads == 1 ? "" : "s", result.base.per_second, name,
+      threads, threads == 1 ? "" : "s", result.base.per_second,
       result.other.per_second, result.ratio, result.base.cpu_us,
       result.other.cpu_us);
 }
 
 // From request_stop, which the server calls when it has the request and never
 // answers, to the return of Send.
-template <class Transport>
-void StopLatency(const char* name, int rounds) {
+void StopLatency(int rounds) {
   std::vector<double> waits;
   for (int round = 0; round < rounds; ++round) {
     std::stop_source source;
     Clock::time_point stopped;
-    Transport transport;
+    CurlTransport transport;
     Clock::time_point returned;
     {
       RawServer server([&](RawConnection& peer) {
@@ -115,30 +113,24 @@ void StopLatency(const char* name, int rounds) {
     waits.push_back(
         std::chrono::duration<double, std::micro>(returned - stopped).count());
   }
-  std::printf("stop, %s: median %.0f us, longest %.0f us of %d\n", name,
-              Median(waits), *std::max_element(waits.begin(), waits.end()),
-              rounds);
+  std::printf("stop: median %.0f us, longest %.0f us of %d\n", Median(waits),
+              *std::max_element(waits.begin(), waits.end()), rounds);
 }
 
 int Main(int rounds) {
   {
     CurlTransport curl({.proxy = ""});
-    HttplibTransport httplib;
     // The client's ends close first: the scripts end with them.
     RawServer server([](RawConnection& peer) {
       while (!peer.ReadRequest().empty() && peer.Write(kAnswer)) {
       }
     });
     for (const std::size_t threads : {1U, 8U}) {
-      CompareRates("CurlTransport", curl, server.origin(), threads, rounds);
-      CompareRates("HttplibTransport", httplib, server.origin(), threads,
-                   rounds);
+      CompareRates(curl, server.origin(), threads, rounds);
     }
     curl = CurlTransport();
-    httplib = HttplibTransport();
   }
-  StopLatency<CurlTransport>("CurlTransport", 200);
-  StopLatency<HttplibTransport>("HttplibTransport", 200);
+  StopLatency(200);
   return 0;
 }
 

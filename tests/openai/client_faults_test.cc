@@ -89,7 +89,7 @@ void CheckSound(const Reply& reply, const Listener& listener, bool stream) {
 }
 
 TEMPLATE_TEST_CASE("whatever fails, nothing is delivered twice",
-                   "[client][faults][P12]", CurlTransport, HttplibTransport) {
+                   "[client][faults][P12]", CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}, {"sk-b", {}}, {"sk-c", {}}}},
                         Pool("ABC"));
   for (Fault fault : AllFaults()) {
@@ -145,7 +145,7 @@ void CheckTold(AnyClient& client, Outcome outcome, const std::string& words) {
 }
 
 TEMPLATE_TEST_CASE("a base URL that cannot be used is told", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   for (const char* url :
        {"", "api.openai.com/v1", "htps://api.openai.com/v1", "https://",
         "https://me:pw@api.openai.com/v1", "https://a b/v1",
@@ -161,7 +161,7 @@ TEMPLATE_TEST_CASE("a base URL that cannot be used is told", "[client]",
 }
 
 TEMPLATE_TEST_CASE("keys do not travel unencrypted beyond this machine",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   for (const char* url :
        {"http://api.openai.com/v1", "http://10.0.0.1/v1",
         "http://127.0.0.1.example.com/v1", "http://localhost.example.com/",
@@ -182,7 +182,7 @@ TEMPLATE_TEST_CASE("keys do not travel unencrypted beyond this machine",
 }
 
 TEMPLATE_TEST_CASE("http to another host is sent if the caller allows it",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   // Resolved here, and loopback all the same: the name is what is judged.
   FakeProvider provider({.keys = {{"sk-a", {}}}});
   const std::string url = fmt::format("http://0.0.0.0:{}/v1", provider.port());
@@ -193,7 +193,7 @@ TEMPLATE_TEST_CASE("http to another host is sent if the caller allows it",
 }
 
 TEMPLATE_TEST_CASE("a pool without keys is told", "[client][P15]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   FakeProvider provider({.keys = {}});
   Client<TestType> pool(provider.base_url(), ApiKeys{});
   CheckTold(pool.client, Outcome::kNoKeys, "There is no key in the pool");
@@ -201,7 +201,7 @@ TEMPLATE_TEST_CASE("a pool without keys is told", "[client][P15]",
 }
 
 TEMPLATE_TEST_CASE("keys that were all refused are told", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {}}, Pool("ABC"));
   const Reply reply = setup.client.ChatCompletion(Chat());
   CHECK(reply.outcome == Outcome::kAllFailed);
@@ -213,7 +213,7 @@ TEMPLATE_TEST_CASE("keys that were all refused are told", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a host that does not answer is told", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   const RefusingPort nobody;
   Client<TestType> pool(nobody.origin(), Pool("A"));
   CheckTold(pool.client, Outcome::kUnavailable, "is the server running");
@@ -225,7 +225,7 @@ TEMPLATE_TEST_CASE("a host that does not answer is told", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a certificate that nobody vouches for is told", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   const SelfSigned self;
   httplib::SSLServer server(self.certificate(), self.key());
   const int port = server.bind_to_any_port("127.0.0.1");
@@ -241,7 +241,7 @@ TEMPLATE_TEST_CASE("a certificate that nobody vouches for is told", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a body that is no JSON is told, with the place", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"));
   const auto start = setup.clock.now();
   for (const auto& [body, place] : std::vector<std::pair<std::string, int>>{
@@ -271,7 +271,7 @@ TEMPLATE_TEST_CASE("a body that is no JSON is told, with the place", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a path or header that cannot be sent is told", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"));
   for (const char* path : {"", "models", "?a=b"}) {
     INFO(path);
@@ -314,8 +314,7 @@ TEST_CASE("a leak would be seen", "[client]") {
 }
 
 TEMPLATE_TEST_CASE("no fault in any style shows a secret",
-                   "[client][faults][S21][T18]", CurlTransport,
-                   HttplibTransport) {
+                   "[client][faults][S21][T18]", CurlTransport) {
   std::mutex mutex;
   std::string events;
   for (const ProviderStyle style : kStyles) {
@@ -352,7 +351,7 @@ TEMPLATE_TEST_CASE("no fault in any style shows a secret",
 
 // An error body that quotes the key as providers do.
 TEMPLATE_TEST_CASE("a provider that echoes the key shows none to the caller",
-                   "[client][S21][T18]", CurlTransport, HttplibTransport) {
+                   "[client][S21][T18]", CurlTransport) {
   const std::string head = GENERATE(
       as<std::string>(), "HTTP/1.1 400 Bad Request",
       "HTTP/1.1 401 Unauthorized", "HTTP/1.1 403 Forbidden",
@@ -392,7 +391,7 @@ TEMPLATE_TEST_CASE("a provider that echoes the key shows none to the caller",
 }
 
 TEMPLATE_TEST_CASE("an error amid a stream shows no secret", "[client][S21]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   RawServer server([&](RawConnection& peer) {
     peer.ReadRequest();
     peer.Write(fmt::format(
@@ -413,7 +412,7 @@ TEMPLATE_TEST_CASE("an error amid a stream shows no secret", "[client][S21]",
 
 // The secret is cut where a text is cut: a part of it is no less secret.
 TEMPLATE_TEST_CASE("a key that is cut off in an error is not shown in part",
-                   "[client][S21][T7]", CurlTransport, HttplibTransport) {
+                   "[client][S21][T7]", CurlTransport) {
   const auto before = GENERATE(as<std::size_t>(), 2'030, 2'036, 262'130, 10);
   const std::string body = "{\"error\":{\"message\":\"" +
                            std::string(before, 'x') + std::string(kSecret) +

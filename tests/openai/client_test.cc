@@ -93,7 +93,7 @@ constexpr std::string_view kEnd =
 TEMPLATE_TEST_CASE(
     "1,000 requests of 8 threads succeed though a key is revoked and one "
     "limited",
-    "[client]", CurlTransport, HttplibTransport) {
+    "[client]", CurlTransport) {
   constexpr int kThreads = 8;
   constexpr int kRequests = 1'000;
   constexpr auto kWindow = 30ms;
@@ -153,7 +153,7 @@ TEMPLATE_TEST_CASE(
 }
 
 TEMPLATE_TEST_CASE("a revoked key gives way to another at once", "[client][S2]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup(
       {.keys = {{"sk-a", {.state = FakeKeyState::kRevoked}}, {"sk-b", {}}}},
       Pool("AB"));
@@ -169,7 +169,7 @@ TEMPLATE_TEST_CASE("a revoked key gives way to another at once", "[client][S2]",
 }
 
 TEMPLATE_TEST_CASE("a limited key gives way to another at once, by default",
-                   "[client][S10]", CurlTransport, HttplibTransport) {
+                   "[client][S10]", CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}, {"sk-b", {}}}}, Pool("AB"));
   setup.provider.Inject(
       {.status = 429, .key = "sk-a", .headers = {{"retry-after", "3600"}}});
@@ -184,7 +184,7 @@ TEMPLATE_TEST_CASE("a limited key gives way to another at once, by default",
 }
 
 TEMPLATE_TEST_CASE("no usable key is left untried", "[client][S11]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   using enum FakeKeyState;
   Setup<TestType> setup({.keys = {{"sk-a", {.state = kRevoked}},
                                   {"sk-b", {.state = kOutOfQuota}},
@@ -199,7 +199,7 @@ TEMPLATE_TEST_CASE("no usable key is left untried", "[client][S11]",
 }
 
 TEMPLATE_TEST_CASE("a key without quota rests for an hour, for every model",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   Setup<TestType> setup(
       {.keys = {{"sk-a", {.state = FakeKeyState::kOutOfQuota}}, {"sk-b", {}}}},
       Pool("AB"));
@@ -214,7 +214,7 @@ TEMPLATE_TEST_CASE("a key without quota rests for an hour, for every model",
 }
 
 TEMPLATE_TEST_CASE("a model that no key may use is denied by each once",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {.models = {"other"}}},
                                   {"sk-b", {.models = {"other"}}}}},
                         Pool("AB"));
@@ -228,7 +228,7 @@ TEMPLATE_TEST_CASE("a model that no key may use is denied by each once",
 }
 
 TEMPLATE_TEST_CASE("a failing provider is asked again with the same key",
-                   "[client][S9]", CurlTransport, HttplibTransport) {
+                   "[client][S9]", CurlTransport) {
   const int status = GENERATE(500, 502, 503, 529);
   Setup<TestType> setup({.keys = {{"sk-a", {}}, {"sk-b", {}}}}, Pool("AB"));
   setup.provider.Inject({.status = status, .times = 2});
@@ -248,7 +248,7 @@ TEMPLATE_TEST_CASE("a failing provider is asked again with the same key",
 }
 
 TEMPLATE_TEST_CASE("a dropped connection is tried again", "[client][S15]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   const auto kind = GENERATE(Fault::Kind::kReset, Fault::Kind::kResetInBody,
                              Fault::Kind::kTruncated, Fault::Kind::kNotHttp);
   Setup<TestType> setup({.keys = {{"sk-a", {}}, {"sk-b", {}}}}, Pool("AB"));
@@ -259,7 +259,7 @@ TEMPLATE_TEST_CASE("a dropped connection is tried again", "[client][S15]",
 }
 
 TEMPLATE_TEST_CASE("what may have been acted on is repeated only if allowed",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   ClientOptions options;
   options.retry.retry_ambiguous = false;
   Setup<TestType> setup({.keys = {{"sk-a", {}}, {"sk-b", {}}}}, Pool("AB"),
@@ -278,7 +278,7 @@ TEMPLATE_TEST_CASE("what may have been acted on is repeated only if allowed",
 }
 
 TEMPLATE_TEST_CASE("an error in a 200 is an error", "[client][S16]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"));
   setup.provider.Inject({.kind = Fault::Kind::kErrorIn200, .times = 3});
   const Reply reply = setup.client.ChatCompletion(Chat());
@@ -287,7 +287,7 @@ TEMPLATE_TEST_CASE("an error in a 200 is an error", "[client][S16]",
 }
 
 TEMPLATE_TEST_CASE("a request that is at fault costs no key and no retry",
-                   "[client][P5]", CurlTransport, HttplibTransport) {
+                   "[client][P5]", CurlTransport) {
   const int status = GENERATE(400, 404, 413, 422);
   Setup<TestType> setup({.keys = {{"sk-a", {}}, {"sk-b", {}}}}, Pool("AB"));
   setup.provider.Inject({.status = status, .times = 9});
@@ -301,7 +301,7 @@ TEMPLATE_TEST_CASE("a request that is at fault costs no key and no retry",
 // ---- What is limited apart ----
 
 TEMPLATE_TEST_CASE("a limit of one model leaves the others alone", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   // Silent: what is known comes from a 429.
   Setup<TestType> setup({.keys = {{"sk-a", {}}},
                          .style = ProviderStyle::kSilent,
@@ -323,7 +323,7 @@ TEMPLATE_TEST_CASE("a limit of one model leaves the others alone", "[client]",
 }
 
 TEMPLATE_TEST_CASE("the model is read where it stands and nowhere else",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"));
   setup.provider.Inject({.status = 429, .headers = {{"retry-after", "60"}}});
   const std::string body =
@@ -337,7 +337,7 @@ TEMPLATE_TEST_CASE("the model is read where it stands and nowhere else",
 }
 
 TEMPLATE_TEST_CASE("keys of one organisation are limited together", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {.organization = "org"}},
                                   {"sk-b", {.organization = "org"}}},
                          .style = ProviderStyle::kSilent,
@@ -351,7 +351,7 @@ TEMPLATE_TEST_CASE("keys of one organisation are limited together", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a key of which the provider said nothing is left rests",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   const auto style = GENERATE(ProviderStyle::kOpenAI, ProviderStyle::kAzure);
   Setup<TestType> setup(
       {.keys = {{"sk-a", {.limit = {.requests = 5, .tokens = 1'000}}},
@@ -379,7 +379,7 @@ TEMPLATE_TEST_CASE("a key of which the provider said nothing is left rests",
 }
 
 TEMPLATE_TEST_CASE("a call waits for a key that returns within its deadline",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   Setup<TestType> setup(
       {.keys = {{"sk-a", {.limit = {.requests = 1}}}},
        .style = GENERATE(ProviderStyle::kOpenAI, ProviderStyle::kGemini,
@@ -393,7 +393,7 @@ TEMPLATE_TEST_CASE("a call waits for a key that returns within its deadline",
 }
 
 TEMPLATE_TEST_CASE("a deadline that no key meets is told at once", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"));
   setup.provider.Inject({.status = 429, .headers = {{"retry-after", "30"}}});
   const auto start = setup.clock.now();
@@ -408,7 +408,7 @@ TEMPLATE_TEST_CASE("a deadline that no key meets is told at once", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a deadline of a call also bounds the answer", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}, .latency = 30s}, Pool("A"));
   Reply reply;
   const auto took = Took(
@@ -420,7 +420,7 @@ TEMPLATE_TEST_CASE("a deadline of a call also bounds the answer", "[client]",
 }
 
 TEMPLATE_TEST_CASE("an answer is bounded by the request timeout", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}, .latency = 30s}, Pool("A"),
                         {.request_timeout = 50ms});
   Reply reply;
@@ -440,7 +440,7 @@ struct WaitedFor : ManualClock {
 };
 
 TEMPLATE_TEST_CASE("a stop ends a call at any stage", "[client][S17]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   const std::string stage = GENERATE(as<std::string>(), "key", "backoff",
                                      "answer", "stream", "before");
   std::atomic<int> requests = 0;
@@ -491,7 +491,7 @@ TEMPLATE_TEST_CASE("a stop ends a call at any stage", "[client][S17]",
 // ---- Streams ----
 
 TEMPLATE_TEST_CASE("a stream delivers each event once, without [DONE]",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   Setup<TestType> setup(
       {.keys = {{"sk-a", {.state = FakeKeyState::kRevoked}}, {"sk-b", {}}}},
       Pool("AB"));
@@ -505,7 +505,7 @@ TEMPLATE_TEST_CASE("a stream delivers each event once, without [DONE]",
 }
 
 TEMPLATE_TEST_CASE("streams keep their connection", "[client][T3]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"));
   for (int i = 0; i < 5; ++i) {
     Listener listener;
@@ -517,7 +517,7 @@ TEMPLATE_TEST_CASE("streams keep their connection", "[client][T3]",
 }
 
 TEMPLATE_TEST_CASE("a stream that stays open after [DONE] is let go",
-                   "[client][T3]", CurlTransport, HttplibTransport) {
+                   "[client][T3]", CurlTransport) {
   RawServer server([](RawConnection& peer) {
     peer.ReadRequest();
     peer.Write(
@@ -535,7 +535,7 @@ TEMPLATE_TEST_CASE("a stream that stays open after [DONE] is let go",
 }
 
 TEMPLATE_TEST_CASE("a healthy stream is not cut by the request timeout",
-                   "[client][S13]", CurlTransport, HttplibTransport) {
+                   "[client][S13]", CurlTransport) {
   // Eight events and more, so the whole takes at least 240 ms.
   Setup<TestType> setup({.keys = {{"sk-a", {}}}, .event_interval = 30ms},
                         Pool("A"), {.request_timeout = 100ms});
@@ -548,7 +548,7 @@ TEMPLATE_TEST_CASE("a healthy stream is not cut by the request timeout",
 }
 
 TEMPLATE_TEST_CASE("comments do not keep a stream alive", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   const bool begun = GENERATE(true, false);
   RawServer server([&](RawConnection& peer) {
     peer.ReadRequest();
@@ -573,7 +573,7 @@ TEMPLATE_TEST_CASE("comments do not keep a stream alive", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a stream that falls silent is cut", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   RawServer server([&](RawConnection& peer) {
     peer.ReadRequest();
     peer.Write(kStreamHead);
@@ -594,7 +594,7 @@ TEMPLATE_TEST_CASE("a stream that falls silent is cut", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a slow listener is no silence of the stream", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   RawServer server([](RawConnection& peer) {
     peer.ReadRequest();
     peer.Write(kStreamHead);
@@ -621,7 +621,7 @@ TEMPLATE_TEST_CASE("a slow listener is no silence of the stream", "[client]",
 }
 
 TEMPLATE_TEST_CASE("a stream cut before its first event is begun again",
-                   "[client][P12]", CurlTransport, HttplibTransport) {
+                   "[client][P12]", CurlTransport) {
   std::atomic<int> connections = 0;
   RawServer server([&](RawConnection& peer) {
     const bool first = ++connections == 1;
@@ -643,7 +643,7 @@ TEMPLATE_TEST_CASE("a stream cut before its first event is begun again",
 }
 
 TEMPLATE_TEST_CASE("a stream cut after its first event is reported as cut",
-                   "[client][P12]", CurlTransport, HttplibTransport) {
+                   "[client][P12]", CurlTransport) {
   RawServer server(Once(std::string(kStreamHead) + std::string(kWord)));
   Client<TestType> pool(server.origin(), Pool("AB"));
   Listener listener;
@@ -656,7 +656,7 @@ TEMPLATE_TEST_CASE("a stream cut after its first event is reported as cut",
 }
 
 TEMPLATE_TEST_CASE("a stream answered with an error body is that error",
-                   "[client][T12]", CurlTransport, HttplibTransport) {
+                   "[client][T12]", CurlTransport) {
   // A wrong type does not make a stream of it.
   const std::string type =
       GENERATE(as<std::string>(), "application/json", "text/event-stream");
@@ -673,7 +673,7 @@ TEMPLATE_TEST_CASE("a stream answered with an error body is that error",
 }
 
 TEMPLATE_TEST_CASE("a listener ends the stream by false", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}, .event_interval = 1ms},
                         Pool("A"));
   int events = 0;
@@ -686,7 +686,7 @@ TEMPLATE_TEST_CASE("a listener ends the stream by false", "[client]",
 }
 
 TEMPLATE_TEST_CASE("what a listener throws comes out, and the key comes back",
-                   "[client]", CurlTransport, HttplibTransport) {
+                   "[client]", CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"));
   const auto throws = [](const SseEvent&) {
     throw std::runtime_error("listener");
@@ -700,7 +700,7 @@ TEMPLATE_TEST_CASE("what a listener throws comes out, and the key comes back",
 // ---- Other requests ----
 
 TEMPLATE_TEST_CASE("a health check takes no turn, and what it learns counts",
-                   "[client][S14]", CurlTransport, HttplibTransport) {
+                   "[client][S14]", CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}, {"sk-b", {}}, {"sk-c", {}}}},
                         Pool("ABC"));
   CHECK(Trail(setup.client.ChatCompletion(Chat())) == "A 200");
@@ -717,8 +717,7 @@ TEMPLATE_TEST_CASE("a health check takes no turn, and what it learns counts",
   CHECK(setup.rotator.Available() == 0);
 }
 
-TEMPLATE_TEST_CASE("GET and POST reach any path", "[client]", CurlTransport,
-                   HttplibTransport) {
+TEMPLATE_TEST_CASE("GET and POST reach any path", "[client]", CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}, .models = {{"m1", {}}}},
                         Pool("A"));
   const Reply models = setup.client.Models();
@@ -736,7 +735,7 @@ TEMPLATE_TEST_CASE("GET and POST reach any path", "[client]", CurlTransport,
 }
 
 TEMPLATE_TEST_CASE("a request goes out as it was given", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   std::mutex mutex;
   std::string request;
   RawServer server([&](RawConnection& peer) {
@@ -784,8 +783,7 @@ TEMPLATE_TEST_CASE("a request goes out as it was given", "[client]",
   }
 }
 
-TEMPLATE_TEST_CASE("a redirect is not followed", "[client]", CurlTransport,
-                   HttplibTransport) {
+TEMPLATE_TEST_CASE("a redirect is not followed", "[client]", CurlTransport) {
   FakeProvider elsewhere({.keys = {{"sk-a", {}}}});
   RawServer server(Once(
       "HTTP/1.1 307 Temporary Redirect\r\nLocation: " + elsewhere.base_url() +
@@ -799,7 +797,7 @@ TEMPLATE_TEST_CASE("a redirect is not followed", "[client]", CurlTransport,
 }
 
 TEMPLATE_TEST_CASE("eight threads share a client whatever fails", "[client]",
-                   CurlTransport, HttplibTransport) {
+                   CurlTransport) {
   FakeProvider provider({.keys = {{"sk-a", {}}, {"sk-b", {}}, {"sk-c", {}}}});
   KeyRotator rotator(Pool("ABC"));
   ClientOptions options;

@@ -1,7 +1,7 @@
 // File: client.h
 //
 // What the tests of OpenAIClient share: a provider, a pool and a client over
-// either transport, on a clock that jumps where a program would wait.
+// a transport, on a clock that jumps where a program would wait.
 //
 // Example:
 //   Setup<CurlTransport> setup({.keys = {{"sk-a", {}}, {"sk-b", {}}}},
@@ -18,12 +18,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "keyrotator/http/curl.h"
-#include "keyrotator/http/httplib.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/client.h"
 #include "keyrotator/testing/fake_provider.h"
@@ -33,11 +31,7 @@ namespace keyrotator::testing {
 
 template <class Transport>
 Transport MakeTransport() {
-  if constexpr (std::is_same_v<Transport, CurlTransport>) {
-    return CurlTransport({.proxy = ""});
-  } else {
-    return HttplibTransport();
-  }
+  return Transport({.proxy = ""});
 }
 
 // A request of the chat API.
