@@ -266,9 +266,13 @@ class HttplibTransfer {
     };
     request.content_receiver = [this](const char* data, std::size_t size,
                                       auto /*offset*/, auto /*total*/) {
-      heard_ = Clock::now();
       return delivery_.Guard([&] {
-        const bool more = delivery_.Body(std::string_view(data, size));
+        bool more = delivery_.Body(std::string_view(data, size));
+        if (!delivery_.idle()) {
+          heard_ = Clock::now();
+        } else if (IsOver(request_.idle_timeout, heard_)) {
+          more = false;
+        }
         if (delivery_.done() && !linger_.joinable())
           linger_ = BreakAfter(kLinger);
         return more;
@@ -337,8 +341,9 @@ class HttplibTransfer {
                    "and does ca_file name the authority that vouches for it?");
     }
     if (IsOver(request_.idle_timeout, heard_)) {
-      return Error(Kind::kTimeout, code,
-                   "silence for " + Text(request_.idle_timeout));
+      return Error(
+          Kind::kTimeout, code,
+          "silence, but for comments, for " + Text(request_.idle_timeout));
     }
     if (interim_) {
       return Error(Kind::kLost, code,
