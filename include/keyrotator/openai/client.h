@@ -49,7 +49,7 @@ struct ClientOptions {
   std::string auth_header = "Authorization";
   std::string auth_prefix = "Bearer ";
   // Sent with every request; also instead of the client's own Content-Type and
-  // Accept.
+  // Accept, but not of the header that carries the key.
   Headers headers = {};
   RetryOptions retry = {};
   // A host that is not loopback may be reached by http, without TLS: whoever is
@@ -357,7 +357,9 @@ class OpenAIClient {
     };
     if (!what.body.empty()) add("Content-Type", "application/json");
     add("Accept", what.stream ? "text/event-stream" : "application/json");
-    request.headers.Add(options_.auth_header,
+    // Instead of one that the caller gave: a key that is not of the pool would
+    // go out beside the pool's.
+    request.headers.Set(options_.auth_header,
                         std::string(options_.auth_prefix).append(key));
     request.connect_timeout =
         std::chrono::ceil<milliseconds>(options_.connect_timeout);
