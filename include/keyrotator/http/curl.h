@@ -8,7 +8,8 @@
 //   keyrotator::CurlTransport transport;
 //   keyrotator::HttpRequest request{
 //       .url = "https://api.openai.com/v1/chat/completions",
-//       .headers = {{"Authorization", "Bearer " + key},
+//       .headers = {{"Authorization",
+//                    "Bearer " + std::string(key->Reveal())},
 //                   {"Content-Type", "application/json"}},
 //       .body = json};
 //   if (auto error = transport.Send(request, sink, stop)) Log(error->message);

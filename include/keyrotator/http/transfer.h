@@ -6,9 +6,10 @@
 // keeping connections for the next request.
 //
 // Example: bounds in time.
-//   keyrotator::internal::Patience patience(request, now);
-//   if (something_came) patience.Heard(now);
-//   auto left = patience.At(now, /*sent=*/true);  // left.over, left.time
+//   keyrotator::HttpRequest request{.idle_timeout = 2min};
+//   keyrotator::internal::Patience patience(request, /*now=*/0);
+//   patience.Heard(60'000'000'000);
+//   auto left = patience.At(90'000'000'000, /*sent=*/true);  // 90 s
 
 #ifndef KEYROTATOR_HTTP_TRANSFER_H_
 #define KEYROTATOR_HTTP_TRANSFER_H_

@@ -10,12 +10,17 @@
 //     std::optional<keyrotator::TransportError> Send(
 //         const keyrotator::HttpRequest& request,
 //         keyrotator::ResponseSink& sink, std::stop_token stop) {
-//       auto answer = my_client.Request(request.method, request.url);
+//       std::optional<keyrotator::HttpResponse> answer = ask_(request);
 //       if (!answer) return keyrotator::TransportError{.message = "lost"};
-//       sink.OnHead(answer->status, ToHeaders(answer->headers));
-//       (void)sink.OnBody(answer->body);
+//       sink.OnHead(answer->status, answer->headers);
+//       static_cast<void>(sink.OnBody(answer->body));
 //       return std::nullopt;
 //     }
+//
+//    private:
+//     std::function<std::optional<keyrotator::HttpResponse>(
+//         const keyrotator::HttpRequest&)>
+//         ask_;  // your client
 //   };
 
 #ifndef KEYROTATOR_HTTP_TRANSPORT_H_

@@ -20,14 +20,19 @@
 //   }
 //   Use(failover.response());
 //
-// An event loop waits with a timer for `step.until` and, where it is for a key,
-// with a place in the queue, among the threads that wait there:
-//   waiting = rotator.WhenUsable(failover.hint(), [&](keyrotator::Lease lease) {
-//     failover.Offer(std::move(lease));  // then call Next
-//   });
-//   if (!waiting) failover.Offer(std::nullopt);  // too many wait
-// It calls rotator.Poll() when that asks for it, and gives its place up before
-// it calls Next when the timer fires. See examples/async_curl_multi.cc.
+// Example: an event loop waits with a timer for `until` and, for a key, with a
+// place in the queue in which threads stand, too. It calls rotator.Poll() when
+// that asks for it. examples/async_curl_multi.cc has the whole.
+//   keyrotator::Failover failover(rotator, keyrotator::OpenAIClassifier{});
+//   std::optional<keyrotator::KeyRotator<>::Waiting> waiting;
+//   if (failover.Next().for_key) {
+//     waiting = rotator.WhenUsable(
+//         failover.hint(), [&](keyrotator::Lease lease) {
+//           failover.Offer(std::move(lease));  // then call Next
+//         });
+//     if (!waiting) failover.Offer(std::nullopt);  // too many wait
+//   }
+//   waiting.reset();  // before it calls Next because the timer fired
 
 #ifndef KEYROTATOR_OPENAI_FAILOVER_H_
 #define KEYROTATOR_OPENAI_FAILOVER_H_

@@ -5,6 +5,9 @@
 // code with a classifier of its own compiles no JSON reader.
 //
 // Example: with a verdict of your own.
+//   keyrotator::Verdict verdict;
+//   if (response.status == 401)
+//     verdict.kind = keyrotator::VerdictKind::kKeyInvalid;
 //   rotator.Settle(lease, keyrotator::MakeReport(verdict, response.headers));
 
 #ifndef KEYROTATOR_OPENAI_MAKE_REPORT_H_

@@ -4,6 +4,7 @@
 // Errors quote keys, and gateways echo them in headers.
 //
 // Example:
+//   keyrotator::Verdict verdict = keyrotator::Classify(response);
 //   keyrotator::internal::RedactAnswer(rotator, lease, verdict, response);
 
 #ifndef KEYROTATOR_OPENAI_REDACTION_H_

@@ -7,7 +7,7 @@
 // Example:
 //   keyrotator::internal::TriedKeys tried;
 //   tried.Refuse(lease.id());
-//   PickWithout(tried.Excluded(now));
+//   auto another = rotator.Pick({.exclude = tried.Excluded(/*now=*/0)});
 
 #ifndef KEYROTATOR_OPENAI_TRIED_KEYS_H_
 #define KEYROTATOR_OPENAI_TRIED_KEYS_H_
