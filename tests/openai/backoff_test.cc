@@ -62,5 +62,11 @@ TEST_CASE("chance is the options' source, or differs from draw to draw",
   CHECK(internal::Random(options) == 0.25);
 }
 
+TEST_CASE("a provider's hint replaces the backoff", "[backoff]") {
+  const RetryOptions options{.random = [] { return 1.0; }};
+  CHECK(nanoseconds(internal::RetryWait(options, 1, {})) == 750ms);
+  CHECK(nanoseconds(internal::RetryWait(options, 1, 20ms)) == 20ms);
+}
+
 }  // namespace
 }  // namespace keyrotator

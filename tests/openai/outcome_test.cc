@@ -5,6 +5,8 @@
 #include <chrono>
 #include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "tests/support/catch.h"
 
@@ -30,7 +32,7 @@ TEST_CASE("every outcome but a good one says what to do, in words of its own",
   std::set<std::string> texts;
   for (int i = 0; i < kOutcomes; ++i) {
     const auto outcome = static_cast<Outcome>(i);
-    const std::string text = Explain(outcome, {});
+    const std::string text = Explain(outcome, {}, {}, "", 0s);
     CAPTURE(outcome, text);
     const bool good = outcome == Outcome::kPending || outcome == Outcome::kOk;
     CHECK(text.empty() == good);
@@ -41,29 +43,35 @@ TEST_CASE("every outcome but a good one says what to do, in words of its own",
 }
 
 TEST_CASE("an explanation quotes what is known", "[outcome]") {
-  CHECK(Explain(Outcome::kUnavailable, {.attempts = 1}).find("1 attempt;") !=
-        std::string::npos);
-  CHECK(Explain(Outcome::kDeadline, {.attempts = 3}).find("3 attempts;") !=
-        std::string::npos);
-  CHECK(Explain(Outcome::kDenied, {.scope = "o3"}).find("access to o3.") !=
-        std::string::npos);
-  CHECK(Explain(Outcome::kDenied, {}).find("access.") != std::string::npos);
-  CHECK(Explain(Outcome::kAllCooling, {.retry_in = 1500ms}).find("in 1.5 s") !=
-        std::string::npos);
-  // What is quoted is no format of its own.
-  CHECK(Explain(Outcome::kCut, {.last_answer = " {last}{}"})
-            .ends_with("again. {last}{}"));
+  const auto says = [](Outcome outcome, const std::vector<Attempt>& trail,
+                       std::string_view scope, std::string_view words) {
+    return Explain(outcome, trail, {}, scope, 1500ms).find(words) !=
+           std::string::npos;
+  };
+  CHECK(says(Outcome::kUnavailable, std::vector<Attempt>(1), "", "1 attempt;"));
+  CHECK(says(Outcome::kDeadline, std::vector<Attempt>(3), "", "3 attempts;"));
+  CHECK(says(Outcome::kDenied, {}, "o3", "access to o3."));
+  CHECK(says(Outcome::kDenied, {}, "", "access."));
+  CHECK(says(Outcome::kAllCooling, {}, "", "in 1.5 s"));
 }
 
-TEST_CASE("the last answer is a sentence, if it was no success", "[outcome]") {
-  using internal::DescribeAnswer;
+TEST_CASE("the last answer is quoted, if it was no success", "[outcome]") {
+  std::vector<Attempt> trail(1);
+  trail[0].status = 503;
   Verdict verdict;
-  CHECK(DescribeAnswer(200, verdict).empty());
+  const auto explained = [&] {
+    return Explain(Outcome::kCut, trail, verdict, "", 0s);
+  };
+  CHECK(explained().ends_with("again."));
   verdict.kind = VerdictKind::kOverloaded;
-  CHECK(DescribeAnswer(503, verdict) == " The last answer: 503, overloaded");
-  verdict.message = "busy";
-  CHECK(DescribeAnswer(0, verdict) ==
-        " The last answer: none, overloaded: busy");
+  CHECK(explained().ends_with(" The last answer: 503, overloaded"));
+  // What is quoted is no format of its own.
+  verdict.message = "{last}{}";
+  CHECK(explained().ends_with(" The last answer: 503, overloaded: {last}{}"));
+  trail[0].status = 0;
+  CHECK(explained().ends_with(" answer: none, overloaded: {last}{}"));
+  trail.clear();
+  CHECK(explained().ends_with("again."));
 }
 
 }  // namespace

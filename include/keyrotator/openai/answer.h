@@ -49,8 +49,14 @@ struct Ending {
   bool ambiguous = false;
 };
 
-// For one send and one thread. The classifier, which may keep state from event
-// to event, must outlive it; what it has to offer is said at Failover.
+// For one send and one thread. The classifier must outlive it.
+//
+// `Classifier` says what answers mean: `Verdict (const HttpResponse&,
+// system_clock::time_point)`. For streams it may also have
+// `std::optional<Verdict> (string_view event, string_view data,
+// system_clock::time_point)`, an error inside a stream, and
+// `bool Completes(string_view event, string_view data)`, whether this event is
+// the last of the answer. It may keep state from event to event.
 template <class Classifier>
 class Answer {
  public:

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <random>
 
 #include "keyrotator/clock.h"
@@ -36,6 +37,13 @@ inline double Random(const RetryOptions& options) {
   if (options.random) return options.random();
   thread_local std::minstd_rand generator{std::random_device{}()};
   return std::generate_canonical<double, 32>(generator);
+}
+
+// How long to wait before the n-th retry, from 0. A provider's hint replaces the
+// backoff.
+inline Nanos RetryWait(const RetryOptions& options, int n,
+                       const std::optional<std::chrono::milliseconds>& hint) {
+  return hint ? ToNanos(*hint) : Backoff(options, n, Random(options));
 }
 
 }  // namespace keyrotator::internal

@@ -21,18 +21,16 @@
 //   Use(failover.response());
 //
 // Example: an event loop waits with a timer for `until` and, for a key, with a
-// place in the queue in which threads stand, too. It calls rotator.Poll() when
+// place in the queue in which threads stand, too, and calls rotator.Poll() when
 // that asks for it. examples/async_curl_multi.cc has the whole.
 //   keyrotator::Failover failover(rotator, keyrotator::OpenAIClassifier{});
-//   std::optional<keyrotator::KeyRotator<>::Waiting> waiting;
 //   if (failover.Next().for_key) {
-//     waiting = rotator.WhenUsable(
+//     auto waiting = rotator.WhenUsable(
 //         failover.hint(), [&](keyrotator::Lease lease) {
 //           failover.Offer(std::move(lease));  // then call Next
 //         });
 //     if (!waiting) failover.Offer(std::nullopt);  // too many wait
 //   }
-//   waiting.reset();  // before it calls Next because the timer fired
 
 #ifndef KEYROTATOR_OPENAI_FAILOVER_H_
 #define KEYROTATOR_OPENAI_FAILOVER_H_
@@ -78,13 +76,8 @@ struct FailoverRequest {
 enum class Do { kSend, kWait, kInFlight, kDone };
 
 // Not thread-safe: one thread at a time. The rotator must outlive it.
-//
-// `Classifier` says what answers mean: `Verdict (const HttpResponse&,
-// system_clock::time_point)`. For streams it may also have
-// `std::optional<Verdict> (string_view event, string_view data,
-// system_clock::time_point)`, an error inside a stream, and
-// `bool Completes(string_view event, string_view data)`, whether this event is
-// the last of the answer; it is copied for each request and may keep state.
+// `Classifier` says what answers mean, as OpenAIClassifier does; answer.h lists
+// what it has to offer. It is copied for each request and may keep state.
 template <class Rotator, class Classifier>
 class Failover {
  public:
@@ -182,7 +175,7 @@ class Failover {
   template <class Sink>
   [[nodiscard]] Flow OnBytes(std::string_view bytes, Sink&& sink) {
     if (state_ != State::kInFlight) return Flow::kStop;
-    return answer_->OnBody(bytes, WallNow(), Settling(sink));
+    return answer_->OnBody(bytes, internal::WallNow(options_), Settling(sink));
   }
 
   // Whether the answer is complete and only the transfer is left to end, which
@@ -193,7 +186,8 @@ class Failover {
   template <class Sink>
   void OnEnd(Sink&& sink, const TransportError* error = nullptr) {
     if (state_ == State::kInFlight)
-      Conclude(answer_->End(error, WallNow(), Settling(sink)));
+      Conclude(
+          answer_->End(error, internal::WallNow(options_), Settling(sink)));
   }
   void OnEnd(const TransportError* error = nullptr) {
     OnEnd([](const SseEvent&) {}, error);
@@ -203,7 +197,8 @@ class Failover {
 
   void Report(HttpResponse response) {
     if (state_ == State::kInFlight)
-      Conclude(answer_->Whole(std::move(response), WallNow()));
+      Conclude(
+          answer_->Whole(std::move(response), internal::WallNow(options_)));
   }
   void Report(const TransportError& error) {
     if (state_ == State::kInFlight) Conclude(answer_->Lost(error));
@@ -235,11 +230,6 @@ class Failover {
   static TimePoint At(internal::Nanos time) {
     return TimePoint(internal::FromNanos<typename TimePoint::duration>(time));
   }
-  std::chrono::system_clock::time_point WallNow() const {
-    return internal::WallNow(options_);
-  }
-
-  // --- Whom to ask, and when ---
 
   Step Send(internal::Nanos now) {
     state_ = State::kInFlight;
@@ -310,8 +300,6 @@ class Failover {
     const auto all = rotator_.Availability(HintWithout(tried_.refused()));
     return all.busy == 0 ? std::max(rested, ReturnOf(all)) : rested;
   }
-
-  // --- What came back ---
 
   // A stream's key has served at its first good event, not at the end, which
   // may be minutes later.
@@ -385,11 +373,8 @@ class Failover {
 
   // The same key once more, after a wait, if that is allowed and in time.
   void Retry(KeyId key, internal::Nanos now, bool ambiguous) {
-    const internal::Nanos wait =
-        verdict_.retry_after
-            ? internal::ToNanos(*verdict_.retry_after)
-            : internal::Backoff(options_, retries_, internal::Random(options_));
-    const internal::Nanos until = internal::SaturatingAdd(now, wait);
+    const internal::Nanos until = internal::SaturatingAdd(
+        now, internal::RetryWait(options_, retries_, verdict_.retry_after));
     const bool allowed = retries_ < options_.max_retries &&
                          verdict_.should_retry != false &&
                          (options_.retry_ambiguous || !ambiguous);
@@ -402,8 +387,6 @@ class Failover {
     backoff_until_ = until;
     prefer_ = key;
   }
-
-  // --- What is kept ---
 
   // Keeps what came of the send, without a secret.
   void Record(Verdict verdict) {
@@ -426,14 +409,10 @@ class Failover {
   Step Finish(Outcome outcome) {
     state_ = State::kDone;
     outcome_ = outcome;
-    if (outcome == Outcome::kOk) return {};
-    internal::Circumstances it{.attempts = trail_.size(),
-                               .scope = request_.scope};
-    if (outcome == Outcome::kAllCooling)
-      it.retry_in = std::chrono::nanoseconds(retry_at_ - Now());
-    if (!trail_.empty())
-      it.last_answer = internal::DescribeAnswer(trail_.back().status, verdict_);
-    message_ = internal::Explain(outcome, it);
+    message_ =
+        internal::Explain(outcome, trail_, verdict_, request_.scope,
+                          std::chrono::nanoseconds(
+                              internal::SaturatingSubtract(retry_at_, Now())));
     return {};
   }
 

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "keyrotator/openai/verdict.h"
 
@@ -49,14 +50,6 @@ struct Attempt {
 };
 
 namespace internal {
-
-// What the texts below quote.
-struct Circumstances {
-  std::size_t attempts = 0;
-  std::string_view scope = {};
-  std::chrono::nanoseconds retry_in{0};  // for kAllCooling
-  std::string last_answer = {};          // a sentence with a blank before it
-};
 
 struct OutcomeText {
   Outcome outcome;
@@ -96,30 +89,34 @@ inline constexpr OutcomeText kOutcomeTexts[] = {
      "again.{last}"},
 };
 
-// For people: what went wrong and what to do about it; empty after kOk.
-inline std::string Explain(Outcome outcome, const Circumstances& it) {
-  for (const OutcomeText& text : kOutcomeTexts) {
-    if (text.outcome != outcome) continue;
-    const std::string to_scope =
-        it.scope.empty() ? "" : fmt::format(" to {}", it.scope);
-    const std::string attempts =
-        fmt::format("{} attempt{}", it.attempts, it.attempts == 1 ? "" : "s");
-    return fmt::format(
-        fmt::runtime(text.message), fmt::arg("last", it.last_answer),
-        fmt::arg("to_scope", to_scope), fmt::arg("attempts", attempts),
-        fmt::arg("seconds",
-                 std::chrono::duration<double>(it.retry_in).count()));
-  }
-  return {};
-}
-
-// What the last send came to, as a sentence; empty if that was a success.
-inline std::string DescribeAnswer(int status, const Verdict& verdict) {
-  if (verdict.kind == VerdictKind::kOk) return {};
+// What the last send came to, as a sentence after others; empty if there was
+// none, or if that was a success.
+inline std::string DescribeLast(const std::vector<Attempt>& trail,
+                                const Verdict& verdict) {
+  if (trail.empty() || verdict.kind == VerdictKind::kOk) return {};
+  const int status = trail.back().status;
   return fmt::format(" The last answer: {}, {}{}{}",
                      status == 0 ? "none" : fmt::format("{}", status),
                      verdict.kind, verdict.message.empty() ? "" : ": ",
                      verdict.message);
+}
+
+// For people: what went wrong and what to do about it; empty after kOk.
+// `verdict` is that of the last send; `retry_in` counts for kAllCooling.
+inline std::string Explain(Outcome outcome, const std::vector<Attempt>& trail,
+                           const Verdict& verdict, std::string_view scope,
+                           std::chrono::nanoseconds retry_in) {
+  for (const OutcomeText& text : kOutcomeTexts) {
+    if (text.outcome != outcome || text.message.empty()) continue;
+    return fmt::format(
+        fmt::runtime(text.message),
+        fmt::arg("last", DescribeLast(trail, verdict)),
+        fmt::arg("to_scope", scope.empty() ? "" : fmt::format(" to {}", scope)),
+        fmt::arg("attempts", fmt::format("{} attempt{}", trail.size(),
+                                         trail.size() == 1 ? "" : "s")),
+        fmt::arg("seconds", std::chrono::duration<double>(retry_in).count()));
+  }
+  return {};
 }
 
 }  // namespace internal
