@@ -1,7 +1,9 @@
 // 200 streamed answers at once on one thread, with libcurl's multi interface.
 // Failover says for each request when to send and with which key, and is told
-// what arrives; the loop below does the waiting for all of them. An application
-// with another event loop does the same: no part of the logic is repeated here.
+// what arrives; the loop below does the waiting for all of them: a timer for
+// each, and for those that wait for a key a place in the rotator's queue, where
+// threads may stand, too. An application with another event loop does the same:
+// no part of the logic is repeated here.
 //
 // The provider is a fake one in this process: of its 8 keys one is revoked and
 // one has a small limit.
@@ -19,6 +21,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +29,7 @@
 namespace {
 
 using keyrotator::KeyRotator;
+using keyrotator::Lease;
 using keyrotator::TransportError;
 using std::chrono::steady_clock;
 
@@ -40,11 +44,59 @@ struct FreeWith {
 template <class T, auto kFree>
 using Owned = std::unique_ptr<T, FreeWith<T, kFree>>;
 
-// One request: its Failover, and the transfer that it has now.
+// One request: its Failover, and what it waits for: a transfer, a time, a key.
 class Request {
  public:
   Request(KeyRotator<>& rotator, const std::string& url)
-      : failover(rotator, {}, {.scope = "gpt-4o", .stream = true}), url_(url) {}
+      : failover(rotator, {}, {.scope = "gpt-4o", .stream = true}),
+        rotator_(rotator),
+        url_(url) {}
+
+  // When there is something to do, if nothing happens before: now, if what it
+  // waited for has come.
+  steady_clock::time_point due() const { return due_; }
+
+  // Does what the failover says.
+  void GoOn(CURLM* multi) {
+    waiting_.reset();  // gives up its place in the queue, if it has one
+    if (lease_) failover.Offer(std::exchange(lease_, {}));
+    const auto step = failover.Next();
+    // While a transfer is under way, what arrives is what happens.
+    due_ = step.what == keyrotator::Do::kWait ? step.until
+                                              : steady_clock::time_point::max();
+    if (step.what == keyrotator::Do::kSend) Send(multi);
+    if (step.for_key) WaitForKey();
+  }
+
+  // The transfer has ended.
+  void End(CURLM* multi, CURLcode code) {
+    curl_multi_remove_handle(multi, easy_.get());
+    const TransportError error{.kind = code == CURLE_COULDNT_CONNECT
+                                           ? TransportError::Kind::kConnect
+                                           : TransportError::Kind::kLost,
+                               .message = curl_easy_strerror(code),
+                               .maybe_sent = code != CURLE_COULDNT_CONNECT};
+    failover.OnEnd([this](const auto& event) { OnEvent(event); },
+                   code == CURLE_OK ? nullptr : &error);
+    due_ = steady_clock::now();  // what is next for it?
+  }
+
+  keyrotator::Failover<KeyRotator<>, keyrotator::OpenAIClassifier> failover;
+  int events = 0;
+
+ private:
+  // Called by whatever makes a key usable: the end of another request, or Poll.
+  // So it only takes the key, and the loop goes on with it. Where other threads
+  // use the rotator, they may be the ones who call: wake the loop then.
+  void WaitForKey() {
+    waiting_ = rotator_.WhenUsable(failover.hint(), [this](Lease lease) {
+      lease_ = std::move(lease);
+      due_ = steady_clock::now();
+    });
+    if (waiting_) return;
+    failover.Offer(std::nullopt);  // as many wait as may
+    due_ = steady_clock::now();
+  }
 
   // Begins a transfer with the failover's key.
   void Send(CURLM* multi) {
@@ -67,22 +119,6 @@ class Request {
     curl_multi_add_handle(multi, easy_.get());
   }
 
-  // The transfer has ended.
-  void End(CURLM* multi, CURLcode code) {
-    curl_multi_remove_handle(multi, easy_.get());
-    const TransportError error{.kind = code == CURLE_COULDNT_CONNECT
-                                           ? TransportError::Kind::kConnect
-                                           : TransportError::Kind::kLost,
-                               .message = curl_easy_strerror(code),
-                               .maybe_sent = code != CURLE_COULDNT_CONNECT};
-    failover.OnEnd([this](const auto& event) { OnEvent(event); },
-                   code == CURLE_OK ? nullptr : &error);
-  }
-
-  keyrotator::Failover<KeyRotator<>, keyrotator::OpenAIClassifier> failover;
-  int events = 0;
-
- private:
   void OnEvent(const keyrotator::SseEvent&) { ++events; }
 
   static std::size_t OnHeaderLine(const char* data, std::size_t,
@@ -109,32 +145,26 @@ class Request {
     Request& self = *static_cast<Request*>(request);
     const bool more = self.failover.OnBody(
         {data, size}, [&](const auto& event) { self.OnEvent(event); });
-    // After a complete answer the transfer may end by itself, so that the
-    // connection can be used again. Less than `size` breaks it off.
-    return more || self.failover.complete() ? size : 0;
+    return more ? size : 0;  // less than `size` breaks it off
   }
 
+  KeyRotator<>& rotator_;
   const std::string& url_;
+  steady_clock::time_point due_ = steady_clock::time_point::min();
+  std::optional<Lease> lease_;  // that it was given while it waited
+  std::optional<KeyRotator<>::Waiting> waiting_;
   keyrotator::Headers headers_;
   Owned<curl_slist, curl_slist_free_all> fields_;
   Owned<CURL, curl_easy_cleanup> easy_;
 };
 
 // The event loop: runs all requests to their end.
-void Run(std::deque<Request>& requests) {
+void Run(KeyRotator<>& rotator, std::deque<Request>& requests) {
   const Owned<CURLM, curl_multi_cleanup> multi(curl_multi_init());
-  while (true) {
-    bool all_done = true;
-    auto wake = steady_clock::now() + std::chrono::seconds(1);
-    for (Request& request : requests) {
-      const auto step = request.failover.Next();
-      if (step.what == keyrotator::Do::kSend) request.Send(multi.get());
-      if (step.what == keyrotator::Do::kWait)
-        wake = std::min(wake, step.next_key);
-      if (step.what != keyrotator::Do::kDone) all_done = false;
-    }
-    if (all_done) return;
-
+  const auto is_done = [](const Request& request) {
+    return request.failover.outcome() != keyrotator::Outcome::kPending;
+  };
+  while (!std::all_of(requests.begin(), requests.end(), is_done)) {
     int running = 0;
     curl_multi_perform(multi.get(), &running);
     int left = 0;
@@ -143,8 +173,18 @@ void Run(std::deque<Request>& requests) {
       Request* request = nullptr;
       curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &request);
       request->End(multi.get(), code);
-      wake = steady_clock::now();  // what is next for it?
     }
+
+    for (Request& request : requests) {
+      if (request.due() <= steady_clock::now()) request.GoOn(multi.get());
+    }
+
+    // Gives keys that have returned to those who wait for them, and says when
+    // the next will.
+    auto wake = steady_clock::now() + std::chrono::seconds(1);
+    if (const auto next = rotator.Poll()) wake = std::min(wake, *next);
+    for (const Request& request : requests)
+      wake = std::min(wake, request.due());
     const auto wait = std::chrono::ceil<std::chrono::milliseconds>(
         wake - steady_clock::now());
     curl_multi_poll(multi.get(), nullptr, 0,
@@ -170,7 +210,7 @@ int main() {
   for (int i = 0; i < 200; ++i) requests.emplace_back(rotator, url);
 
   const auto start = steady_clock::now();
-  Run(requests);
+  Run(rotator, requests);
   const std::chrono::duration<double> took = steady_clock::now() - start;
 
   int served = 0, events = 0;

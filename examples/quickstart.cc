@@ -142,9 +142,9 @@ class Answer final : public keyrotator::ResponseSink {
     response.status = status;
     response.headers = std::move(headers);
   }
-  bool OnBody(std::string_view bytes) override {
+  keyrotator::Flow OnBody(std::string_view bytes) override {
     response.body += bytes;
-    return true;
+    return keyrotator::Flow::kMore;
   }
   keyrotator::HttpResponse response;
 };

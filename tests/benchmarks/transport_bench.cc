@@ -44,9 +44,9 @@ struct Collect : ResponseSink {
     status = status_now;
     headers = std::move(headers_now);
   }
-  bool OnBody(std::string_view bytes) override {
+  Flow OnBody(std::string_view bytes) override {
     body += bytes;
-    return true;
+    return Flow::kMore;
   }
   int status = 0;
   Headers headers;

@@ -10,7 +10,9 @@
 class Sink final : public keyrotator::ResponseSink {
  public:
   void OnHead(int, keyrotator::Headers) override {}
-  bool OnBody(std::string_view) override { return true; }
+  keyrotator::Flow OnBody(std::string_view) override {
+    return keyrotator::Flow::kMore;
+  }
 };
 
 int main() {

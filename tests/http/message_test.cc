@@ -23,6 +23,26 @@ TEST_CASE("only ASCII letters are folded", "[http]") {
   CHECK(headers.Find("\xE4") == std::nullopt);
 }
 
+TEST_CASE("a header is set once, in place of all of that name", "[http]") {
+  Headers headers{{"A", "1"}, {"b", "2"}, {"a", "3"}};
+  headers.Set("a", "4");
+  REQUIRE(headers.size() == 2);
+  CHECK(headers.Find("A") == "4");
+  CHECK(headers.begin()->name == "b");
+  headers.Set("C", "5");
+  CHECK(headers.Find("c") == "5");
+}
+
+TEST_CASE("a header is removed as often as it is there", "[http]") {
+  Headers headers{{"A", "1"}, {"b", "2"}, {"a", "3"}};
+  headers.Remove("x");
+  CHECK(headers.size() == 3);
+  headers.Remove("a");
+  CHECK(headers.size() == 1);
+  CHECK(headers.Find("a") == std::nullopt);
+  CHECK(headers.Find("b") == "2");
+}
+
 TEST_CASE("of a header that comes twice the first is found and both are kept",
           "[http][T15]") {
   Headers headers;

@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <semaphore>
 #include <set>
 #include <stdexcept>
 #include <stop_token>
@@ -25,6 +26,7 @@
 
 #include "keyrotator/http/curl.h"
 #include "keyrotator/http/message.h"
+#include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
 #include "tests/support/raw_server.h"
 #include "tests/support/self_signed.h"
@@ -71,10 +73,10 @@ struct Result : ResponseSink {
     headers = std::move(headers_now);
     if (on_head) on_head();
   }
-  bool OnBody(std::string_view bytes) override {
+  Flow OnBody(std::string_view bytes) override {
     ++pieces;
     body += bytes;
-    return !on_body || on_body();
+    return !on_body || on_body() ? Flow::kMore : Flow::kStop;
   }
   std::string Header(std::string_view name) const {
     return std::string(headers.Find(name).value_or("(none)"));
@@ -883,6 +885,86 @@ TEST_CASE(
   CurlTransport transport = Make();
   CHECK(Fetch(transport, Request(server.origin())).body == "ok");
   CheckError(Fetch(transport, Request(server.origin())), Kind::kLost, true);
+}
+
+// A sink for which lines that begin with a colon are no sign of life, on a clock
+// that is moved. `looked` is released when the transport has looked at the
+// clock after a piece.
+struct Lively final : ResponseSink {
+  void OnHead(int, Headers) override {}
+  Flow OnBody(std::string_view bytes) override {
+    ++pieces;
+    came = true;
+    return bytes.starts_with(':') ? Flow::kIdle : Flow::kMore;
+  }
+  std::chrono::nanoseconds Now() {
+    const auto now = clock.now().time_since_epoch();
+    if (std::exchange(came, false)) looked.release();
+    return now;
+  }
+  ManualClock clock;
+  std::counting_semaphore<> looked{0};
+  int pieces = 0;
+  bool came = false;
+};
+
+TEST_CASE("only what the sink takes for life ends a silence",
+          "[transport][S13]") {
+  struct Case {
+    std::vector<std::string_view> pieces;  // a minute after one another
+    int seen;
+    bool over;
+  };
+  for (const Case& c :
+       {Case{{"a", "b", "c", "d"}, 4, false},
+        Case{{"a", ":", "b", ":", "c"}, 5, false},
+        Case{{"a", ":", ":", "b"}, 3, true}, Case{{":", ":", "b"}, 3, false},
+        Case{{":", ":", ":", "b"}, 3, true}}) {
+    CAPTURE(c.pieces.size(), c.seen);
+    Lively sink;
+    RawServer server([&](RawConnection& peer) {
+      peer.ReadRequest();
+      peer.Write("HTTP/1.1 200 OK\r\n\r\n");
+      bool first = true;
+      int left = c.seen;
+      for (const std::string_view piece : c.pieces) {
+        if (!std::exchange(first, false)) {
+          sink.clock.Advance(std::chrono::minutes(1));
+        }
+        if (!peer.Write(piece) || left-- == 0) return;
+        sink.looked.acquire();
+      }
+    });
+    CurlTransport transport(
+        {.proxy = "", .clock = [&sink] { return sink.Now(); }});
+    HttpRequest request = Request(server.origin());
+    request.idle_timeout = std::chrono::minutes(2);
+    const auto error = transport.Send(request, sink);
+    CHECK(sink.pieces == c.seen);
+    REQUIRE(error.has_value() == c.over);
+    if (!error) continue;
+    CHECK(error->kind == Kind::kTimeout);
+    CHECK_THAT(error->message,
+               testing::ContainsSubstring("nothing but comments"));
+  }
+}
+
+TEST_CASE("bytes after the last that is wanted do not keep the transfer open",
+          "[transport][T3]") {
+  struct Complete final : ResponseSink {
+    void OnHead(int, Headers) override {}
+    Flow OnBody(std::string_view) override { return Flow::kComplete; }
+  } sink;
+  RawServer server([](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write("HTTP/1.1 200 OK\r\n\r\n");
+    while (peer.Write(": more\n\n")) {
+    }
+  });
+  CurlTransport transport({.proxy = ""});
+  const auto start = Clock::now();
+  CHECK_FALSE(transport.Send(Request(server.origin()), sink));
+  CHECK(Clock::now() - start < 2 * kSoon);
 }
 
 TEST_CASE("what a proxy answers to CONNECT is not the answer", "[transport]") {

@@ -572,6 +572,55 @@ TEMPLATE_TEST_CASE("comments do not keep a stream alive", "[client]",
   CHECK(reply.message.find("comments") != std::string::npos);
 }
 
+// What a client sent, as the server read it.
+template <class Transport>
+std::string Sent(ClientOptions options, const CallOptions& call = {}) {
+  std::string request;
+  RawServer server([&](RawConnection& peer) {
+    request = peer.ReadRequest();
+    peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+  });
+  Client<Transport> pool(server.origin(), Pool("A"), std::move(options));
+  CHECK(pool.client.ChatCompletion(Chat(), call).ok());
+  return internal::Lower(request);
+}
+
+// How often `part` is in `text`.
+int Count(std::string_view text, std::string_view part) {
+  int count = 0;
+  for (auto at = text.find(part); at != text.npos;
+       at = text.find(part, at + part.size()))
+    ++count;
+  return count;
+}
+
+TEMPLATE_TEST_CASE(
+    "the pool's key goes out instead of one that the caller gave", "[client]",
+    CurlTransport) {
+  const std::string name = GENERATE("Authorization", "aUTHORIZATION");
+  const Headers own = {{name, "Bearer sk-mine"}, {name, "Bearer sk-mine"}};
+  CAPTURE(name);
+  SECTION("for all calls") {
+    const std::string sent = Sent<TestType>({.headers = own});
+    CHECK(Count(sent, "authorization:") == 1);
+    CHECK(Count(sent, "authorization: bearer sk-a\r\n") == 1);
+  }
+  SECTION("for one call") {
+    const std::string sent = Sent<TestType>({}, {.headers = own});
+    CHECK(Count(sent, "authorization:") == 1);
+    CHECK(Count(sent, "authorization: bearer sk-a\r\n") == 1);
+  }
+  SECTION("whatever the header is") {
+    const std::string sent =
+        Sent<TestType>({.auth_header = "api-key",
+                        .auth_prefix = "",
+                        .headers = {{"API-Key", "sk-mine"}, {name, "other"}}});
+    CHECK(Count(sent, "api-key:") == 1);
+    CHECK(Count(sent, "api-key: sk-a\r\n") == 1);
+    CHECK(Count(sent, "authorization: other\r\n") == 1);
+  }
+}
+
 TEMPLATE_TEST_CASE("a stream that falls silent is cut", "[client]",
                    CurlTransport) {
   RawServer server([&](RawConnection& peer) {

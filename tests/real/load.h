@@ -175,8 +175,7 @@ class WholeTransport {
       }
       sink_.OnHead(status, std::move(kept));
     }
-    bool OnBody(std::string_view bytes) override { return sink_.OnBody(bytes); }
-    bool Done() const override { return sink_.Done(); }
+    Flow OnBody(std::string_view bytes) override { return sink_.OnBody(bytes); }
 
    private:
     ResponseSink& sink_;

@@ -3,14 +3,17 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 namespace keyrotator::testing {
 namespace {
 
 std::atomic<std::size_t> allocations{0};
+thread_local std::size_t largest = 0;
 
 void* Allocate(std::size_t size, std::size_t alignment) {
   allocations.fetch_add(1, std::memory_order_relaxed);
+  if (size > largest) largest = size;
   // aligned_alloc wants a multiple of the alignment, and not 0.
   const std::size_t rounded = (size / alignment + 1) * alignment;
   return std::aligned_alloc(alignment, rounded);
@@ -26,6 +29,8 @@ constexpr std::size_t kUsual = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 }  // namespace
 
 std::size_t CountAllocations() { return allocations.load(); }
+
+std::size_t LargestAllocation() { return std::exchange(largest, 0); }
 
 }  // namespace keyrotator::testing
 

@@ -8,7 +8,8 @@
 //   keyrotator::CurlTransport transport;
 //   keyrotator::HttpRequest request{
 //       .url = "https://api.openai.com/v1/chat/completions",
-//       .headers = {{"Authorization", "Bearer " + key},
+//       .headers = {{"Authorization",
+//                    "Bearer " + std::string(key->Reveal())},
 //                   {"Content-Type", "application/json"}},
 //       .body = json};
 //   if (auto error = transport.Send(request, sink, stop)) Log(error->message);
@@ -31,6 +32,8 @@
 #include <system_error>
 #include <utility>
 
+#include "keyrotator/clock.h"
+#include "keyrotator/http/curl_connection.h"
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transfer.h"
 #include "keyrotator/http/transport.h"
@@ -38,94 +41,19 @@
 
 namespace keyrotator {
 
-struct CurlOptions {
-  // Whom to trust: a file of PEM certificates, a directory that `openssl
-  // rehash` made, or both. With neither, the authorities of the system.
-  std::string ca_file = "";
-  std::string ca_path = "";
-  // As CURLOPT_PROXY: "http://proxy:3128"; empty text means no proxy. Without a
-  // value libcurl looks at http_proxy, https_proxy and no_proxy.
-  std::optional<std::string> proxy = std::nullopt;
-  // Sent unless the request has a User-Agent of its own.
-  std::string user_agent = "keyrotator";
-  // As CURLOPT_HTTP_VERSION: HTTP/2 where TLS can negotiate it.
-  long http_version = CURL_HTTP_VERSION_2TLS;
-  // How many connections to keep open between requests; the one unused for the
-  // longest is closed first.
-  std::size_t max_idle = 64;
-};
-
 namespace internal {
-
-// A libcurl easy handle for one connection, with the multi handle that drives
-// it: curl_easy_perform has one inside, too, but lets nobody wake it.
-class CurlConnection {
- public:
-  // Throws std::bad_alloc if libcurl has no memory.
-  CurlConnection(std::string to, const CurlOptions& options)
-      : origin(std::move(to)),
-        multi_(curl_multi_init()),
-        easy_(curl_easy_init()) {
-    if (!easy_ || !multi_) throw std::bad_alloc();
-    Set(CURLOPT_NOSIGNAL, 1L);
-    Set(CURLOPT_ERRORBUFFER, error_text_);
-    Set(CURLOPT_PATH_AS_IS, 1L);
-    Set(CURLOPT_TCP_KEEPALIVE, 1L);
-    Set(CURLOPT_ACCEPT_ENCODING, "");  // all that this libcurl can unpack
-    Set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    Set(CURLOPT_HTTP_VERSION, options.http_version);
-    Set(CURLOPT_USERAGENT, options.user_agent.c_str());
-    if (options.proxy) Set(CURLOPT_PROXY, options.proxy->c_str());
-    if (!options.ca_file.empty() || !options.ca_path.empty()) {
-      Set(CURLOPT_CAINFO, OrNull(options.ca_file));
-      Set(CURLOPT_CAPATH, OrNull(options.ca_path));
-    }
-#if LIBCURL_VERSION_NUM >= 0x075700
-    // Else ending a transfer waits for a name server that does not answer.
-    Set(CURLOPT_QUICK_EXIT, 1L);
-#endif
-  }
-
-  template <class Value>
-  void Set(CURLoption option, Value value) {
-    curl_easy_setopt(easy_.get(), option, value);
-  }
-  long Get(CURLINFO info) const {
-    long value = 0;
-    curl_easy_getinfo(easy_.get(), info, &value);
-    return value;
-  }
-  CURL* easy() const { return easy_.get(); }
-  CURLM* multi() const { return multi_.get(); }
-  const char* error_text() const { return error_text_; }
-
-  const std::string origin;
-
- private:
-  static const char* OrNull(const std::string& text) {
-    return text.empty() ? nullptr : text.c_str();
-  }
-  struct EasyDelete {
-    void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-  };
-  struct MultiDelete {
-    void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
-  };
-
-  char error_text_[CURL_ERROR_SIZE] = "";
-  std::unique_ptr<CURLM, MultiDelete> multi_;
-  std::unique_ptr<CURL, EasyDelete> easy_;
-};
 
 // One exchange on a connection: what libcurl's callbacks work on.
 class CurlTransfer {
  public:
-  CurlTransfer(CurlConnection& connection, const HttpRequest& request,
-               const Url& url, ResponseSink& sink)
+  CurlTransfer(CurlConnection& connection, const CurlOptions& options,
+               const HttpRequest& request, const Url& url, ResponseSink& sink)
       : connection_(connection),
+        options_(options),
         request_(request),
         url_(url),
-        delivery_(sink) {}
+        delivery_(sink),
+        patience_(request, Now()) {}
 
   std::optional<TransportError> Run(const std::stop_token& stop) {
     Prepare();
@@ -139,7 +67,6 @@ class CurlTransfer {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   using Kind = TransportError::Kind;
   using Milliseconds = std::chrono::milliseconds;
 
@@ -197,8 +124,6 @@ class CurlTransfer {
     // The one function of libcurl that any thread may call at any time.
     const std::stop_callback wake(stop, [multi] { curl_multi_wakeup(multi); });
 
-    const Clock::time_point start = Clock::now();
-    Clock::time_point heard = start;
     int ready = 0;  // sockets on which something happened
     while (true) {
       if (stop.stop_requested()) {
@@ -208,32 +133,18 @@ class CurlTransfer {
       CURLMcode code = curl_multi_perform(multi, &running);
       if (code == CURLM_OK && running == 0) return Ended();
 
-      const Clock::time_point now = Clock::now();
-      if (std::exchange(active_, false) || ready > 0) heard = now;
-      // Everything wakes the poll, so its own limit is of no importance.
-      Clock::duration left = std::chrono::hours(1);
-      if (const auto limit = request_.total_timeout; limit.count() != 0) {
-        left = std::min(left, Left(start, limit, now));
-        if (left.count() <= 0) {
-          return Error(Kind::kTimeout, "no whole answer within " + Text(limit));
-        }
+      const Nanos now = Now();
+      // Until the answer has begun, that the socket takes the request is life;
+      // then it is for the sink to say.
+      if (std::exchange(active_, false) || (ready > 0 && !delivery_.begun())) {
+        patience_.Heard(now);
       }
-      if (delivery_.done()) {
-        left = std::min(left, Left(heard, kLinger, now));
-        if (left.count() <= 0) return std::nullopt;
-      }
-      if (const auto limit = request_.idle_timeout;
-          sent_ && limit.count() != 0) {
-        left = std::min(left, Left(heard, limit, now));
-        if (left.count() <= 0) {
-          return Error(Kind::kTimeout, "silence for " + Text(limit));
-        }
-      }
+      if (delivery_.done()) patience_.Complete(now);
+      const auto left = patience_.At(now, sent_);
+      if (left.over == Patience::Over::kEnding) return std::nullopt;
+      if (left.over != Patience::Over::kNothing) return TimedOut(left.over);
       if (code == CURLM_OK) {
-        code = curl_multi_poll(
-            multi, nullptr, 0,
-            static_cast<int>(std::chrono::ceil<Milliseconds>(left).count()),
-            &ready);
+        code = curl_multi_poll(multi, nullptr, 0, PollTime(left.time), &ready);
       }
       if (code != CURLM_OK) {
         return Error(Kind::kLost, curl_multi_strerror(code));
@@ -241,11 +152,29 @@ class CurlTransfer {
     }
   }
 
-  // What is left of a limit that began at `since`.
-  static Clock::duration Left(Clock::time_point since, Milliseconds limit,
-                              Clock::time_point now) {
-    constexpr Milliseconds kLongest = std::chrono::hours(24 * 365);
-    return since + std::clamp(limit, Milliseconds(0), kLongest) - now;
+  Nanos Now() const {
+    return options_.clock
+               ? ToNanos(options_.clock())
+               : ToNanos(std::chrono::steady_clock::now().time_since_epoch());
+  }
+
+  // Everything wakes the poll, so its own limit is of no importance.
+  static int PollTime(Nanos time) {
+    constexpr std::chrono::nanoseconds kLongest = std::chrono::hours(1);
+    return static_cast<int>(
+        std::chrono::ceil<Milliseconds>(
+            std::min(std::chrono::nanoseconds(time), kLongest))
+            .count());
+  }
+
+  TransportError TimedOut(Patience::Over over) const {
+    if (over == Patience::Over::kWhole) {
+      return Error(Kind::kTimeout,
+                   "no whole answer within " + Text(request_.total_timeout));
+    }
+    return Error(Kind::kTimeout, (delivery_.idle() ? "nothing but comments for "
+                                                   : "silence for ") +
+                                     Text(request_.idle_timeout));
   }
 
   // How a transfer went that libcurl has ended.
@@ -349,9 +278,9 @@ class CurlTransfer {
   static std::size_t OnBody(char* data, std::size_t, std::size_t size,
                             void* self) {
     auto& transfer = *static_cast<CurlTransfer*>(self);
-    transfer.active_ = true;
     const bool more = transfer.delivery_.Guard(
         [&] { return transfer.delivery_.Body(std::string_view(data, size)); });
+    if (!transfer.delivery_.idle()) transfer.active_ = true;
     return more ? size : 0;
   }
 
@@ -384,13 +313,15 @@ class CurlTransfer {
   };
 
   CurlConnection& connection_;
+  const CurlOptions& options_;
   const HttpRequest& request_;
   const Url& url_;
   Delivery delivery_;
+  Patience patience_;
   std::unique_ptr<curl_slist, ListDelete> fields_;
   Headers headers_;
   bool sent_ = false;    // a byte of the request may have left
-  bool active_ = false;  // a callback ran since the clock was read
+  bool active_ = false;  // a sign of life came since the clock was read
 };
 
 }  // namespace internal
@@ -429,8 +360,9 @@ class CurlTransport {
       connection = std::make_unique<internal::CurlConnection>(url->origin,
                                                               state_->options);
     }
-    auto error =
-        internal::CurlTransfer(*connection, request, *url, sink).Run(stop);
+    auto error = internal::CurlTransfer(*connection, state_->options, request,
+                                        *url, sink)
+                     .Run(stop);
     state_->idle.Put(std::move(connection));
     return error;
   }

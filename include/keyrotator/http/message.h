@@ -43,6 +43,19 @@ class Headers {
     fields_.push_back({std::move(name), std::move(value)});
   }
 
+  // Drops every field of that name. Linear.
+  void Remove(std::string_view name) {
+    std::erase_if(fields_, [&](const Field& field) {
+      return SameName(field.name, name);
+    });
+  }
+
+  // Makes this the one field of that name, at the end. Linear.
+  void Set(std::string name, std::string value) {
+    Remove(name);
+    Add(std::move(name), std::move(value));
+  }
+
   // The value of the first field of that name, or none. Linear. The view lives
   // until the headers are changed.
   std::optional<std::string_view> Find(std::string_view name) const {
@@ -77,7 +90,8 @@ struct HttpRequest {
 
   // Zero means no bound.
   std::chrono::milliseconds connect_timeout{5'000};
-  // The longest silence between two reads once the request is sent.
+  // The longest silence once the request is sent; what the sink calls idle does
+  // not end one.
   std::chrono::milliseconds idle_timeout{0};
   // For the whole exchange.
   std::chrono::milliseconds total_timeout{0};

@@ -1,8 +1,15 @@
 // File: http/transfer.h
 //
-// What the transports share and no HTTP library offers: refusing a request that
+// What a transport needs and no HTTP library offers: refusing a request that
 // cannot be sent as it stands, handing an answer to a sink through code that
-// must not see exceptions, and keeping connections for the next request.
+// must not see exceptions, bounds in time that know silence from life, and
+// keeping connections for the next request.
+//
+// Example: bounds in time.
+//   keyrotator::HttpRequest request{.idle_timeout = 2min};
+//   keyrotator::internal::Patience patience(request, /*now=*/0);
+//   patience.Heard(60'000'000'000);
+//   auto left = patience.At(90'000'000'000, /*sent=*/true);  // 90 s
 
 #ifndef KEYROTATOR_HTTP_TRANSFER_H_
 #define KEYROTATOR_HTTP_TRANSFER_H_
@@ -20,6 +27,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/clock.h"
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/http/url.h"
@@ -68,9 +76,6 @@ inline std::optional<TransportError> Refusal(const HttpRequest& request,
                         .maybe_sent = false};
 }
 
-// How long a transfer may take to end once the sink is done.
-inline constexpr std::chrono::milliseconds kLinger{1'000};
-
 // Hands one answer to a sink. An HTTP library calls it through Guard, since an
 // exception must not pass through C code or leave a library half way; Rethrow
 // lets it out afterwards. For one thread.
@@ -96,22 +101,77 @@ class Delivery {
     begun_ = true;
     sink_.OnHead(status, std::move(headers));
   }
+  // False: end the transfer.
   bool Body(std::string_view bytes) {
-    ended_ = !sink_.OnBody(bytes);
-    return !ended_;
+    flow_ = sink_.OnBody(bytes);
+    done_ = done_ || flow_ == Flow::kComplete;
+    return flow_ != Flow::kStop;
   }
 
   bool begun() const { return begun_; }
+  // Whether the last piece was no sign of life.
+  bool idle() const { return flow_ == Flow::kIdle; }
   // Whether the sink wants no more.
-  bool ended() const { return ended_; }
+  bool ended() const { return flow_ == Flow::kStop; }
   // Whether it only waits for the transfer to end.
-  bool done() const { return begun_ && sink_.Done(); }
+  bool done() const { return done_; }
 
  private:
   ResponseSink& sink_;
   std::exception_ptr exception_;
+  Flow flow_ = Flow::kMore;
   bool begun_ = false;
-  bool ended_ = false;
+  bool done_ = false;
+};
+
+// How long a transfer may take to end once the sink is done.
+inline constexpr std::chrono::milliseconds kLinger{1'000};
+
+// The bounds in time of one exchange: the whole, a silence, and the end of the
+// transfer once the answer is complete. Time is a parameter.
+class Patience {
+ public:
+  enum class Over { kNothing, kWhole, kSilence, kEnding };
+
+  // What is over, and how long nothing more will be.
+  struct Left {
+    Over over = Over::kNothing;
+    Nanos time = kNever;
+  };
+
+  Patience(const HttpRequest& request, Nanos now)
+      : total_(request.total_timeout),
+        idle_(request.idle_timeout),
+        start_(now),
+        heard_(now) {}
+
+  // A sign of life.
+  void Heard(Nanos now) { heard_ = now; }
+  // The answer is complete; said once or more.
+  void Complete(Nanos now) { complete_ = std::min(complete_, now); }
+
+  // `sent`: the request has begun to leave, so that there can be a silence.
+  Left At(Nanos now, bool sent) const {
+    Left left;
+    const auto bound = [&](Over over, Nanos since, Nanos limit) {
+      const Nanos time = SaturatingSubtract(SaturatingAdd(since, limit), now);
+      if (left.over == Over::kNothing && time <= 0) left.over = over;
+      left.time = std::min(left.time, time);
+    };
+    if (total_.count() != 0) bound(Over::kWhole, start_, ToNanos(total_));
+    if (complete_ != kNever) bound(Over::kEnding, complete_, ToNanos(kLinger));
+    if (sent && idle_.count() != 0)
+      bound(complete_ == kNever ? Over::kSilence : Over::kEnding, heard_,
+            ToNanos(idle_));
+    return left;
+  }
+
+ private:
+  const std::chrono::milliseconds total_;
+  const std::chrono::milliseconds idle_;
+  const Nanos start_;
+  Nanos heard_;
+  Nanos complete_ = kNever;
 };
 
 // Connections at rest. A Connection has an `origin` that says where it leads.

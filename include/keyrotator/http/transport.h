@@ -10,12 +10,17 @@
 //     std::optional<keyrotator::TransportError> Send(
 //         const keyrotator::HttpRequest& request,
 //         keyrotator::ResponseSink& sink, std::stop_token stop) {
-//       auto answer = my_client.Request(request.method, request.url);
+//       std::optional<keyrotator::HttpResponse> answer = ask_(request);
 //       if (!answer) return keyrotator::TransportError{.message = "lost"};
-//       sink.OnHead(answer->status, ToHeaders(answer->headers));
-//       (void)sink.OnBody(answer->body);
+//       sink.OnHead(answer->status, answer->headers);
+//       static_cast<void>(sink.OnBody(answer->body));
 //       return std::nullopt;
 //     }
+//
+//    private:
+//     std::function<std::optional<keyrotator::HttpResponse>(
+//         const keyrotator::HttpRequest&)>
+//         ask_;  // your client
 //   };
 
 #ifndef KEYROTATOR_HTTP_TRANSPORT_H_
@@ -50,19 +55,24 @@ struct TransportError {
   bool maybe_sent = true;
 };
 
+// What a piece of an answer is to the transfer that brought it.
+enum class Flow {
+  kMore,  // wanted: go on
+  kIdle,  // no sign of life, as a comment in a stream of events: go on, but let
+          // the idle timeout run
+  kComplete,  // the last that is wanted: wait for the end of the transfer, but
+              // not for longer than a second, so that the connection can be
+              // used again
+  kStop,  // no more is wanted: end the transfer; Send returns without an error
+};
+
 // Receives an answer while it arrives, on the thread that called Send. The
 // transport calls OnHead once (not for 1xx), then OnBody for each piece in
 // order.
 class ResponseSink {
  public:
   virtual void OnHead(int status, Headers headers) = 0;
-  // False: end the transfer; Send then returns without an error.
-  [[nodiscard]] virtual bool OnBody(std::string_view bytes) = 0;
-
-  // Whether all that is wanted has come, asked after OnBody: the transport then
-  // waits for the end of the transfer, but not for longer than a second, so
-  // that the connection can be used again.
-  virtual bool Done() const { return false; }
+  [[nodiscard]] virtual Flow OnBody(std::string_view bytes) = 0;
 
  protected:
   ~ResponseSink() = default;

@@ -9,8 +9,8 @@
 //   keyrotator::OpenAIClient client("https://api.openai.com/v1", rotator,
 //                                   keyrotator::CurlTransport{});
 //   keyrotator::Reply reply = client.ChatCompletion(
-//       R"({"model": "gpt-4o", "messages": [{"role": "user", "content":
-//       "hi"}]})");
+//       R"({"model": "gpt-4o",
+//           "messages": [{"role": "user", "content": "hi"}]})");
 //   fmt::print("{}\n", reply.ok() ? reply.body : reply.message);
 
 #ifndef KEYROTATOR_OPENAI_CLIENT_H_
@@ -49,7 +49,7 @@ struct ClientOptions {
   std::string auth_header = "Authorization";
   std::string auth_prefix = "Bearer ";
   // Sent with every request; also instead of the client's own Content-Type and
-  // Accept.
+  // Accept, but not of the header that carries the key.
   Headers headers = {};
   RetryOptions retry = {};
   // A host that is not loopback may be reached by http, without TLS: whoever is
@@ -58,8 +58,8 @@ struct ClientOptions {
   Span connect_timeout = std::chrono::seconds(5);
   // For a whole answer; a stream has no such bound.
   Span request_timeout = std::chrono::minutes(10);
-  // The longest silence in a stream. Comments, which only keep the connection
-  // alive, do not end it.
+  // The longest silence in a stream; the transport counts it. Comments, which
+  // only keep the connection alive, do not end it.
   Span stream_idle_timeout = std::chrono::minutes(2);
 };
 
@@ -158,7 +158,7 @@ class OpenAIClient {
                 "OpenAIClient: the transport must have "
                 "std::optional<keyrotator::TransportError> Send(const "
                 "keyrotator::HttpRequest&, keyrotator::ResponseSink&, "
-                "std::stop_token); see http.h");
+                "std::stop_token); see http/transport.h");
 
  public:
   // `base_url` as the provider gives it, with its path: ".../v1"; a query, such
@@ -235,58 +235,19 @@ class OpenAIClient {
   template <class OnEvent>
   class Sink final : public ResponseSink {
    public:
-    Sink(const Rotator& rotator, TheFailover& failover, OnEvent& on_event,
-         Span idle_timeout)
-        : rotator_(rotator),
-          failover_(failover),
-          on_event_(on_event),
-          idle_timeout_(idle_timeout) {}
+    Sink(TheFailover& failover, OnEvent& on_event)
+        : failover_(failover), on_event_(on_event) {}
 
     void OnHead(int status, Headers headers) override {
-      failover_.OnHead(status, WithoutKey(std::move(headers)));
+      failover_.OnHead(status, std::move(headers));
     }
-
-    bool OnBody(std::string_view bytes) override {
-      bool heard = false;
-      const bool more = failover_.OnBody(bytes, [&](const SseEvent& event) {
-        heard = true;
-        return on_event_(event);
-      });
-      if (idle_timeout_.count() <= 0) return more;
-      // The transport counts comments as life; they are not. What the caller
-      // took over an event is no silence.
-      const Clock::time_point now = Clock::now();
-      if (heard) heard_ = now;
-      idle_ = now - heard_ > idle_timeout_;
-      return more && !idle_;
+    Flow OnBody(std::string_view bytes) override {
+      return failover_.OnBytes(bytes, on_event_);
     }
-
-    bool Done() const override { return failover_.complete(); }
-    bool idle() const { return idle_; }
 
    private:
-    using Clock = std::chrono::steady_clock;
-
-    // Failover redacts errors whole. Of an answer that is served the body is
-    // the model's, but a gateway may echo this request's key in a header.
-    Headers WithoutKey(Headers headers) const {
-      const std::string_view secret = failover_.key().Reveal();
-      const auto echoes = [&](const Headers::Field& field) {
-        return field.value.find(secret) != std::string::npos;
-      };
-      if (std::none_of(headers.begin(), headers.end(), echoes)) return headers;
-      Headers clean;
-      for (const Headers::Field& field : headers)
-        clean.Add(field.name, rotator_.Redact(field.value));
-      return clean;
-    }
-
-    const Rotator& rotator_;
     TheFailover& failover_;
     OnEvent& on_event_;
-    const Span idle_timeout_;
-    Clock::time_point heard_ = Clock::now();
-    bool idle_ = false;
   };
 
   Reply Run(const Call& what, const CallOptions& call) {
@@ -331,16 +292,10 @@ class OpenAIClient {
             typename Rotator::TimePoint deadline, OnEvent& on_event) {
     const HttpRequest request =
         Prepare(what, call, failover.key().Reveal(), deadline);
-    Sink<OnEvent> sink(rotator_, failover, on_event, request.idle_timeout);
-    std::optional<TransportError> error =
+    Sink<OnEvent> sink(failover, on_event);
+    const std::optional<TransportError> error =
         transport_.Send(request, sink, call.stop);
-    if (sink.idle() && !error) {
-      error = TransportError{
-          .kind = TransportError::Kind::kTimeout,
-          .message = "the stream sent nothing but comments for too long"};
-    }
-    failover.OnEnd([&](const SseEvent& event) { return on_event(event); },
-                   error ? &*error : nullptr);
+    failover.OnEnd(on_event, error ? &*error : nullptr);
   }
 
   // Why no call can be made, or nothing.
@@ -402,7 +357,9 @@ class OpenAIClient {
     };
     if (!what.body.empty()) add("Content-Type", "application/json");
     add("Accept", what.stream ? "text/event-stream" : "application/json");
-    request.headers.Add(options_.auth_header,
+    // Instead of one that the caller gave: a key that is not of the pool would
+    // go out beside the pool's.
+    request.headers.Set(options_.auth_header,
                         std::string(options_.auth_prefix).append(key));
     request.connect_timeout =
         std::chrono::ceil<milliseconds>(options_.connect_timeout);

@@ -10,8 +10,8 @@
 //   auto client =
 //       keyrotator::MakeClient(config, keyrotator::CurlTransport{});
 //   keyrotator::Reply reply = client.ChatCompletion(body);
-//   for (const auto& key : client.rotator().Snapshot()) fmt::print("{}\n",
-//   key);
+//   for (const auto& key : client.rotator().Snapshot())
+//     fmt::print("{}\n", key);
 
 #ifndef KEYROTATOR_OPENAI_MAKE_CLIENT_H_
 #define KEYROTATOR_OPENAI_MAKE_CLIENT_H_

@@ -1,0 +1,147 @@
+#include "keyrotator/http/transfer.h"
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace keyrotator {
+namespace {
+
+using internal::Delivery;
+using internal::IdlePool;
+using internal::kNever;
+using internal::Nanos;
+using internal::Patience;
+using Over = Patience::Over;
+
+constexpr Nanos kMilli = 1'000'000;
+constexpr Nanos kSecond = 1'000 * kMilli;
+
+HttpRequest Bounds(std::chrono::milliseconds idle,
+                   std::chrono::milliseconds total) {
+  HttpRequest request;
+  request.idle_timeout = idle;
+  request.total_timeout = total;
+  return request;
+}
+
+TEST_CASE("without bounds nothing is ever over", "[transfer]") {
+  const Patience patience({}, 0);
+  CHECK(patience.At(kNever, true).over == Over::kNothing);
+  CHECK(patience.At(5, true).time == kNever);
+}
+
+TEST_CASE("a silence is counted from the last sign of life", "[transfer]") {
+  Patience patience(Bounds(std::chrono::seconds(2), {}), 0);
+  CHECK(patience.At(0, true).time == 2 * kSecond);
+  CHECK(patience.At(2 * kSecond - 1, true).over == Over::kNothing);
+  CHECK(patience.At(2 * kSecond, true).over == Over::kSilence);
+  patience.Heard(kSecond);
+  CHECK(patience.At(2 * kSecond, true).over == Over::kNothing);
+  CHECK(patience.At(2 * kSecond, true).time == kSecond);
+  CHECK(patience.At(3 * kSecond, true).over == Over::kSilence);
+}
+
+TEST_CASE("before the request leaves there is no silence", "[transfer]") {
+  const Patience patience(Bounds(std::chrono::seconds(2), {}), 0);
+  CHECK(patience.At(3 * kSecond, false).over == Over::kNothing);
+  CHECK(patience.At(3 * kSecond, false).time == kNever);
+}
+
+TEST_CASE("no sign of life moves the bound of the whole", "[transfer]") {
+  Patience patience(Bounds({}, std::chrono::seconds(5)), kSecond);
+  patience.Heard(5 * kSecond);
+  CHECK(patience.At(5 * kSecond, false).time == kSecond);
+  CHECK(patience.At(6 * kSecond, false).over == Over::kWhole);
+}
+
+TEST_CASE("what comes after the answer does not keep the transfer open",
+          "[transfer]") {
+  Patience patience({}, 0);
+  patience.Complete(kSecond);
+  patience.Heard(kSecond + 900 * kMilli);
+  patience.Complete(kSecond + 900 * kMilli);
+  CHECK(patience.At(kSecond + 900 * kMilli, true).time == 100 * kMilli);
+  CHECK(patience.At(2 * kSecond, true).over == Over::kEnding);
+}
+
+TEST_CASE("an answer that is complete is no failure for being silent",
+          "[transfer]") {
+  Patience patience(Bounds(std::chrono::milliseconds(100), {}), 0);
+  patience.Complete(0);
+  CHECK(patience.At(99 * kMilli, true).over == Over::kNothing);
+  // The silence is over before the second is, and ends the transfer as it does.
+  CHECK(patience.At(100 * kMilli, true).over == Over::kEnding);
+}
+
+TEST_CASE("bounds of any length are counted", "[transfer]") {
+  const auto longest = std::chrono::milliseconds::max();
+  const Patience patience(Bounds(longest, longest), kSecond);
+  CHECK(patience.At(kNever - 1, true).over == Over::kNothing);
+  const std::chrono::milliseconds negative(-5);
+  CHECK(Patience(Bounds({}, negative), 0).At(0, true).over == Over::kWhole);
+}
+
+// Answers each piece as it is told.
+struct Script final : ResponseSink {
+  void OnHead(int, Headers) override {}
+  Flow OnBody(std::string_view) override { return next; }
+  Flow next = Flow::kMore;
+};
+
+TEST_CASE("what the sink says is what the transfer is told", "[transfer]") {
+  Script sink;
+  Delivery delivery(sink);
+  CHECK_FALSE(delivery.begun());
+  delivery.Head(200, {});
+  CHECK(delivery.begun());
+  CHECK(delivery.Body("x"));
+  CHECK_FALSE(delivery.idle());
+  sink.next = Flow::kIdle;
+  CHECK(delivery.Body("x"));
+  CHECK(delivery.idle());
+  sink.next = Flow::kComplete;
+  CHECK(delivery.Body("x"));
+  CHECK(delivery.done());
+  CHECK_FALSE(delivery.ended());
+  sink.next = Flow::kStop;
+  CHECK_FALSE(delivery.Body("x"));
+  CHECK(delivery.ended());
+  CHECK(delivery.done());
+}
+
+TEST_CASE("what a sink throws comes out later, once", "[transfer]") {
+  Script sink;
+  Delivery delivery(sink);
+  delivery.Rethrow();
+  CHECK(delivery.Guard([] { return true; }));
+  CHECK_FALSE(
+      delivery.Guard([]() -> bool { throw std::runtime_error("full"); }));
+  CHECK_THROWS_AS(delivery.Rethrow(), std::runtime_error);
+  CHECK_NOTHROW(delivery.Rethrow());
+}
+
+struct Line {
+  std::string origin;
+  int number = 0;
+};
+
+TEST_CASE("of idle connections the last used is taken, the oldest dropped",
+          "[transfer]") {
+  IdlePool<Line> pool(2);
+  for (const int number : {1, 2, 3})
+    pool.Put(std::make_unique<Line>(Line{"here", number}));
+  CHECK(pool.Take("elsewhere") == nullptr);
+  CHECK(pool.Take("here")->number == 3);
+  CHECK(pool.Take("here")->number == 2);
+  CHECK(pool.Take("here") == nullptr);
+}
+
+}  // namespace
+}  // namespace keyrotator

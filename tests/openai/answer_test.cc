@@ -1,0 +1,245 @@
+#include "keyrotator/openai/answer.h"
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace keyrotator {
+namespace {
+
+using internal::Ending;
+using How = Ending::How;
+using Kind = TransportError::Kind;
+using WallTime = std::chrono::system_clock::time_point;
+
+constexpr WallTime kNow{std::chrono::seconds(1'700'000'000)};
+
+// Reads no JSON: a body is as good as its status, an event "error" is one, and
+// the event "end" is the last.
+struct PlainClassifier {
+  Verdict operator()(const HttpResponse& response, WallTime now) const {
+    CHECK(now == kNow);
+    return {.kind = response.status == 200 ? VerdictKind::kOk
+                                           : VerdictKind::kRateLimited,
+            .retry_after = {},
+            .should_retry = {},
+            .code = {},
+            .message = response.body};
+  }
+  std::optional<Verdict> operator()(std::string_view event,
+                                    std::string_view data, WallTime now) const {
+    CHECK(now == kNow);
+    if (event != "error") return std::nullopt;
+    return Verdict{.kind = VerdictKind::kOverloaded,
+                   .retry_after = {},
+                   .should_retry = {},
+                   .code = {},
+                   .message = std::string(data)};
+  }
+  bool Completes(std::string_view event, std::string_view) const {
+    return event == "end";
+  }
+};
+
+// An answer, and what came out of it.
+struct Reading {
+  explicit Reading(bool stream) : answer(classifier, stream) {}
+
+  Flow Body(std::string_view bytes) {
+    return answer.OnBody(bytes, kNow, [this](const SseEvent& event) {
+      events.emplace_back(event.data);
+      return events.size() < wanted;
+    });
+  }
+  Ending End(const TransportError* error = nullptr) {
+    return answer.End(error, kNow, [](const SseEvent&) {});
+  }
+
+  PlainClassifier classifier;
+  internal::Answer<PlainClassifier> answer;
+  std::vector<std::string> events;
+  std::size_t wanted = 1000;
+};
+
+constexpr std::string_view kWord = "data: word\n\n";
+constexpr std::string_view kLast = "event: end\ndata: last\n\n";
+constexpr std::string_view kError = "event: error\ndata: oops\n\n";
+constexpr std::string_view kDone = "data: [DONE]\n\n";
+
+TEST_CASE("a body is collected and judged at its end", "[answer]") {
+  Reading it(false);
+  it.answer.OnHead(429, {{"Retry-After", "1"}});
+  CHECK(it.Body("slow ") == Flow::kMore);
+  CHECK(it.Body("down") == Flow::kMore);
+  const Ending ending = it.End();
+  CHECK(ending.how == How::kWhole);
+  CHECK(ending.verdict.kind == VerdictKind::kRateLimited);
+  CHECK(ending.verdict.message == "slow down");
+  CHECK_FALSE(ending.ambiguous);
+  CHECK(it.answer.response().status == 429);
+  CHECK(it.answer.response().headers.Find("retry-after") == "1");
+  CHECK(it.answer.TakeResponse().body == "slow down");
+}
+
+TEST_CASE("a request was surely not acted on where the status says so",
+          "[answer]") {
+  for (const int status : {200, 400, 404, 408, 409, 500, 502, 504}) {
+    CAPTURE(status);
+    Reading it(false);
+    CHECK(it.answer.Whole({.status = status}, kNow).ambiguous);
+  }
+  for (const int status : {401, 402, 403, 429, 503, 529}) {
+    CAPTURE(status);
+    Reading it(false);
+    CHECK_FALSE(it.answer.Whole({.status = status}, kNow).ambiguous);
+  }
+}
+
+TEST_CASE("an error is kept up to 256 KiB, a success whole", "[answer]") {
+  for (const int status : {200, 400}) {
+    Reading it(false);
+    it.answer.OnHead(status, {});
+    for (int i = 0; i < 300; ++i)
+      CHECK(it.Body(std::string(1024, 'x')) == Flow::kMore);
+    CHECK(it.answer.response().body.size() ==
+          (status == 200 ? 300 : 256) * 1024);
+  }
+}
+
+TEST_CASE("what bytes of a stream are to the transfer", "[answer]") {
+  Reading it(true);
+  it.answer.OnHead(200, {});
+  CHECK(it.Body("\n\n") == Flow::kIdle);
+  CHECK(it.Body(": hello\n\n") == Flow::kIdle);
+  CHECK_FALSE(it.answer.delivered());
+  CHECK(it.Body("data: wo") == Flow::kIdle);
+  CHECK(it.Body("rd\n\n: and\n\n") == Flow::kMore);
+  CHECK(it.answer.delivered());
+  CHECK(it.Body(": more\n\n") == Flow::kIdle);
+  CHECK_FALSE(it.answer.complete());
+  CHECK(it.Body(kDone) == Flow::kComplete);
+  CHECK(it.answer.complete());
+  CHECK(it.Body("\n") == Flow::kComplete);
+  CHECK(it.events == std::vector<std::string>{"word"});
+  CHECK(it.End().how == How::kWhole);
+}
+
+TEST_CASE("a sink that wants no more stops the stream", "[answer]") {
+  Reading it(true);
+  it.wanted = 1;
+  it.answer.OnHead(200, {});
+  CHECK(it.Body(std::string(kWord) + std::string(kLast)) == Flow::kStop);
+  CHECK(it.events.size() == 1);
+  CHECK(it.End().how == How::kStopped);
+}
+
+TEST_CASE("how a stream ends, whatever its split", "[answer]") {
+  struct Case {
+    std::string_view body;
+    bool error;
+    How how;
+    VerdictKind verdict;
+    bool ambiguous;
+  };
+  const std::string word(kWord);
+  const std::string whole = word + std::string(kLast);
+  const std::string failed = word + std::string(kError);
+  const std::string late = whole + std::string(kError);
+  const std::string done = word + std::string(kDone);
+  using enum VerdictKind;
+  const Case cases[] = {
+      {whole, false, How::kWhole, kOk, false},
+      {whole, true, How::kWhole, kOk, false},
+      {late, false, How::kWhole, kOk, false},
+      {done, false, How::kWhole, kOk, false},
+      {kDone, false, How::kWhole, kOk, false},
+      {word, false, How::kBroken, kTransient, false},
+      {word, true, How::kBroken, kTransient, false},
+      {failed, false, How::kBroken, kOverloaded, false},
+      {failed, true, How::kBroken, kOverloaded, false},
+      {kError, false, How::kWhole, kOverloaded, true},
+      {kError, true, How::kWhole, kOverloaded, true},
+      {": only this\n\n", false, How::kWhole, kTransient, true},
+      {"", false, How::kWhole, kTransient, true},
+  };
+  const TransportError lost{.message = "gone"};
+  for (const Case& c : cases) {
+    for (const std::size_t piece : {1U, 7U, 1000U}) {
+      CAPTURE(c.body, c.error, piece);
+      Reading it(true);
+      it.answer.OnHead(200, {});
+      for (auto rest = c.body; !rest.empty();
+           rest.remove_prefix(std::min(piece, rest.size()))) {
+        if (it.Body(rest.substr(0, piece)) == Flow::kStop) break;
+      }
+      const Ending ending = it.End(c.error ? &lost : nullptr);
+      CHECK(ending.how == c.how);
+      CHECK(ending.verdict.kind == c.verdict);
+      CHECK(ending.ambiguous == c.ambiguous);
+      if (c.error && c.verdict == kTransient)
+        CHECK(ending.verdict.message == "gone");
+      for (const std::string& event : it.events)
+        CHECK((event == "word" || event == "last"));
+    }
+  }
+}
+
+TEST_CASE("JSON or a page in place of a stream is a body", "[answer]") {
+  const std::string body = GENERATE("{\"a\":1}", "[1]", "<html>");
+  CAPTURE(body);
+  Reading it(true);
+  it.answer.OnHead(200, {{"content-TYPE", "text/event-stream"}, {"x", "y"}});
+  CHECK(it.Body("\r\n ") == Flow::kIdle);
+  CHECK(it.Body(body) == Flow::kMore);
+  CHECK(it.answer.response().body == body);
+  CHECK_FALSE(it.answer.response().headers.Find("Content-Type"));
+  CHECK(it.answer.response().headers.Find("x") == "y");
+  CHECK(it.End().verdict.kind == VerdictKind::kOk);
+}
+
+TEST_CASE("a refusal that was cut is that refusal, a success is lost",
+          "[answer]") {
+  const TransportError lost{.message = "gone", .maybe_sent = true};
+  Reading refused(true);
+  refused.answer.OnHead(429, {});
+  CHECK(refused.End(&lost).verdict.kind == VerdictKind::kRateLimited);
+  CHECK(refused.answer.response().status == 429);
+  Reading served(false);
+  served.answer.OnHead(200, {});
+  CHECK(served.End(&lost).verdict.kind == VerdictKind::kTransient);
+  CHECK(served.answer.response().status == 0);
+}
+
+TEST_CASE("what a transport's error comes to", "[answer]") {
+  struct Case {
+    Kind kind;
+    How how;
+    VerdictKind verdict;
+  };
+  using enum VerdictKind;
+  for (const Case& c : {Case{Kind::kConnect, How::kWhole, kTransient},
+                        Case{Kind::kTls, How::kWhole, kTransient},
+                        Case{Kind::kTimeout, How::kWhole, kTransient},
+                        Case{Kind::kLost, How::kWhole, kTransient},
+                        Case{Kind::kBadUrl, How::kWhole, kCallerError},
+                        Case{Kind::kStopped, How::kStopped, kOk}}) {
+    for (const bool sent : {true, false}) {
+      CAPTURE(static_cast<int>(c.kind), sent);
+      Reading it(false);
+      const Ending ending = it.answer.Lost(
+          {.kind = c.kind, .message = "why", .maybe_sent = sent});
+      CHECK(ending.how == c.how);
+      CHECK(ending.verdict.kind == c.verdict);
+      CHECK(ending.ambiguous == (sent && c.how == How::kWhole));
+      CHECK(ending.verdict.message == (c.how == How::kWhole ? "why" : ""));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace keyrotator

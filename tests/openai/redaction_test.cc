@@ -1,0 +1,48 @@
+#include "keyrotator/openai/redaction.h"
+
+#include <optional>
+#include <string>
+
+#include "tests/support/catch.h"
+#include "tests/support/rotator.h"
+
+namespace keyrotator {
+namespace {
+
+using testing::Letters;
+
+// All of an answer, as a text.
+std::string After(VerdictKind kind, const std::string& text) {
+  KeyRotator rotator(Letters("AB"));
+  const std::optional<Lease> lease = rotator.Pick();  // A
+  Verdict verdict;
+  verdict.kind = kind;
+  verdict.message = verdict.code = text;
+  HttpResponse response{
+      .status = 200, .headers = {{"x", text}, {"y", "plain"}}, .body = text};
+  internal::RedactAnswer(rotator, *lease, verdict, response);
+  std::string all = verdict.message + "|" + verdict.code + "|" + response.body;
+  for (const auto& [name, value] : response.headers)
+    all += "|" + name + "=" + value;
+  return all;
+}
+
+TEST_CASE("an error loses every key of the pool, wherever it stands",
+          "[redaction][S21]") {
+  CHECK(After(VerdictKind::kCallerError, "secret-A secret-B") ==
+        "[A] [B]|[A] [B]|[A] [B]|x=[A] [B]|y=plain");
+}
+
+TEST_CASE("a success keeps the model's words, and its headers lose the key",
+          "[redaction][S21]") {
+  CHECK(After(VerdictKind::kOk, "secret-A") ==
+        "secret-A|secret-A|secret-A|x=[A]|y=plain");
+}
+
+TEST_CASE("what has no secret stays as it is", "[redaction]") {
+  for (const VerdictKind kind : {VerdictKind::kOk, VerdictKind::kPermission})
+    CHECK(After(kind, "text") == "text|text|text|x=text|y=plain");
+}
+
+}  // namespace
+}  // namespace keyrotator
