@@ -8,10 +8,9 @@
 #include <fmt/format.h>
 #include <httplib.h>
 #include <keyrotator/keyrotator.h>
-#include <keyrotator/openai/classify.h>
+#include <keyrotator/openai/settle.h>
 #include <keyrotator/testing/fake_provider.h>
 
-#include <chrono>
 #include <optional>
 #include <string>
 
@@ -20,31 +19,8 @@ namespace {
 using keyrotator::ApiKey;
 using keyrotator::HttpResponse;
 using keyrotator::KeyRotator;
-using keyrotator::Lease;
 using keyrotator::Verdict;
 using keyrotator::VerdictKind;
-
-// Instead of openai/settle.h.
-Verdict Settle(KeyRotator<>& rotator, const Lease& lease,
-               const HttpResponse& response) {
-  using Kind = keyrotator::Report::Kind;
-  Verdict verdict = keyrotator::Classify(response);
-  keyrotator::Report report;
-  if (verdict.kind == VerdictKind::kOk) report.kind = Kind::kServed;
-  if (verdict.kind == VerdictKind::kKeyInvalid) report.kind = Kind::kFailed;
-  if (verdict.kind == VerdictKind::kRateLimited) {
-    report.kind = Kind::kRateLimited;
-    report.retry_after =
-        verdict.retry_after.value_or(std::chrono::milliseconds(0));
-  }
-  if (verdict.kind == VerdictKind::kQuotaExhausted) {
-    report.kind = Kind::kRateLimited;
-    report.retry_after = std::chrono::hours(1);
-    report.reach = keyrotator::Reach::kKey;
-  }
-  rotator.Settle(lease, report);
-  return verdict;
-}
 
 HttpResponse ToResponse(const httplib::Response& answer) {
   HttpResponse response{.status = answer.status, .body = answer.body};
@@ -63,7 +39,8 @@ std::optional<std::string> Ask(httplib::Client& http, KeyRotator<>& rotator,
                   body, "application/json");
     if (!answer) return std::nullopt;  // no connection: not the key's fault
 
-    const Verdict verdict = Settle(rotator, *key, ToResponse(*answer));
+    const Verdict verdict =
+        keyrotator::Settle(rotator, *key, ToResponse(*answer));
     fmt::print("  {} answers {}: {}\n", *key, answer->status, verdict.kind);
     switch (verdict.kind) {
       case VerdictKind::kOk:
