@@ -35,14 +35,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transport.h"
+#include "keyrotator/internal/decimal.h"
 #include "keyrotator/internal/text.h"
+#include "keyrotator/internal/utf8.h"
 #include "keyrotator/openai/completion.h"
 #include "keyrotator/openai/error_body.h"
 #include "keyrotator/openai/retry_after.h"
@@ -242,13 +243,6 @@ inline Verdict JudgeFailure(const HttpResponse& response,
   return JudgeError(response.status, response.headers, fields, now);
 }
 
-// `text` with U+FFFD in the place of what is not UTF-8.
-inline std::string RepairUtf8(std::string_view text) {
-  const std::string quoted = nlohmann::json(text).dump(
-      -1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return nlohmann::json::parse(quoted).get<std::string>();
-}
-
 }  // namespace internal
 
 // What a response means for the key that it answers. `now` serves hints that
@@ -282,7 +276,7 @@ inline std::optional<Verdict> ClassifyEvent(
   }
   internal::ErrorBody read = internal::ReadErrorBody(data);
   if (!read.complete && data.size() <= internal::kMaxErrorBody) {
-    read = internal::ReadErrorBody(internal::RepairUtf8(data));
+    read = internal::ReadErrorBody(internal::ToValidUtf8(data));
   }
   const std::string& type = read.top.type;
   if (!named && !read.HasError() && type != "error" &&

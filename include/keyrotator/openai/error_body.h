@@ -27,12 +27,10 @@
 #include <vector>
 
 #include "keyrotator/internal/text.h"
+#include "keyrotator/openai/verdict.h"
 
 namespace keyrotator::internal {
 
-// Above any error that was seen (the largest had 64 KiB), and small enough to
-// read at once.
-inline constexpr std::size_t kMaxErrorBody = std::size_t{256} << 10;
 // Error bodies nest six deep; what goes beyond this is an attack.
 inline constexpr std::size_t kMaxJsonDepth = 64;
 
