@@ -29,8 +29,10 @@
 #include <vector>
 
 #include "keyrotator/http/message.h"
+#include "keyrotator/internal/decimal.h"
 #include "keyrotator/internal/text.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/openai/http_date.h"
 
 namespace keyrotator {
 
@@ -41,43 +43,7 @@ inline constexpr std::chrono::milliseconds kMaxRetryAfter =
 
 namespace internal {
 
-// Instants are whole milliseconds: every date that a header can hold fits.
-using Instant = std::chrono::sys_time<std::chrono::milliseconds>;
-
-// --- Numbers and durations ---
-
-// Takes a decimal number such as "20", "0.5" or ".5" off the front of `text`.
-// No sign and no exponent: what follows the number stays in `text`.
-inline std::optional<double> TakeDecimal(std::string_view& text) {
-  double value = 0;
-  double scale = 1;
-  bool digits = false;
-  bool fraction = false;
-  std::size_t at = 0;
-  for (; at < text.size(); ++at) {
-    const char c = text[at];
-    if (c == '.' && !fraction) {
-      fraction = true;
-      continue;
-    }
-    if (!IsDigit(c)) break;
-    digits = true;
-    // More digits than a double tells apart would only overflow the scale.
-    if (fraction && scale >= 1e18) continue;
-    value = value * 10 + (c - '0');
-    if (fraction) scale *= 10;
-  }
-  if (!digits) return std::nullopt;
-  text.remove_prefix(at);
-  return value / scale;
-}
-
-// The whole of `text`, but for blanks around it, as a decimal number.
-inline std::optional<double> ParseDecimal(std::string_view text) {
-  text = Trim(text);
-  const std::optional<double> value = TakeDecimal(text);
-  return text.empty() ? value : std::nullopt;
-}
+// --- Durations ---
 
 // A wait of so many nanoseconds, cut to the cap; none if it is not positive.
 // Rounds to the nearest, so that 18.642 s, which no double is, stays exact.
@@ -163,170 +129,7 @@ inline std::optional<std::chrono::nanoseconds> ParseDuration(
   return SkipBlanks(text).empty() ? wait : std::nullopt;
 }
 
-// --- Dates ---
-
-inline constexpr auto kDayNames =
-    std::to_array<std::string_view>({"Sunday", "Monday", "Tuesday", "Wednesday",
-                                     "Thursday", "Friday", "Saturday"});
-
-inline constexpr auto kMonthNames =
-    std::to_array<std::string_view>({"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"});
-
-struct DateFields {
-  int year = 0;
-  int month = 0;
-  int day = 0;
-  int hour = 0;
-  int minute = 0;
-  int second = 0;
-};
-
-// Takes what `pattern` describes off the front of `text`. The directives are
-// strptime's: %a %A %b %d %e %m %y %Y %H %M %S, in English and case-sensitive;
-// all else stands for itself. Numbers have all their digits.
-inline std::optional<DateFields> TakeDate(std::string_view& text,
-                                          std::string_view pattern) {
-  const auto take_number = [&](std::size_t width, int& value) {
-    if (text.size() < width) return false;
-    value = 0;
-    for (const char c : text.substr(0, width)) {
-      if (!IsDigit(c)) return false;
-      value = value * 10 + (c - '0');
-    }
-    text.remove_prefix(width);
-    return true;
-  };
-  const auto take_text = [&](std::string_view wanted) {
-    if (text.substr(0, wanted.size()) != wanted) return false;
-    text.remove_prefix(wanted.size());
-    return true;
-  };
-  // `length` letters of each name; npos takes them whole.
-  const auto take_name = [&](const auto& names, std::size_t length,
-                             int* number) {
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      if (!take_text(names[i].substr(0, length))) continue;
-      if (number != nullptr) *number = static_cast<int>(i) + 1;
-      return true;
-    }
-    return false;
-  };
-
-  DateFields date;
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    bool ok = false;
-    if (pattern[i] != '%') {
-      ok = take_text(pattern.substr(i, 1));
-    } else {
-      switch (pattern[++i]) {
-        case 'a':
-          ok = take_name(kDayNames, 3, nullptr);
-          break;
-        case 'A':
-          ok = take_name(kDayNames, std::string_view::npos, nullptr);
-          break;
-        case 'b':
-          ok = take_name(kMonthNames, 3, &date.month);
-          break;
-        case 'm':
-          ok = take_number(2, date.month);
-          break;
-        case 'd':
-          ok = take_number(2, date.day);
-          break;
-        case 'e':  // padded with a blank
-          ok = take_text(" ") ? take_number(1, date.day)
-                              : take_number(2, date.day);
-          break;
-        case 'Y':
-          ok = take_number(4, date.year);
-          break;
-        case 'y':
-          ok = take_number(2, date.year);
-          break;
-        case 'H':
-          ok = take_number(2, date.hour);
-          break;
-        case 'M':
-          ok = take_number(2, date.minute);
-          break;
-        case 'S':
-          ok = take_number(2, date.second);
-          break;
-        default:
-          break;
-      }
-    }
-    if (!ok) return std::nullopt;
-  }
-  return date;
-}
-
-// The UTC instant of a date that exists. 60 is a second of some minutes.
-inline std::optional<Instant> ToInstant(const DateFields& date) {
-  const std::chrono::year_month_day day{
-      std::chrono::year(date.year),
-      std::chrono::month(static_cast<unsigned>(date.month)),
-      std::chrono::day(static_cast<unsigned>(date.day))};
-  if (!day.ok() || date.hour > 23 || date.minute > 59 || date.second > 60) {
-    return std::nullopt;
-  }
-  return std::chrono::sys_days(day) + std::chrono::hours(date.hour) +
-         std::chrono::minutes(date.minute) + std::chrono::seconds(date.second);
-}
-
-// The three forms of RFC 9110, 5.6.7, all UTC. A two-digit year is the latest
-// that is not more than 50 years ahead of `now`.
-inline std::optional<Instant> ParseHttpDate(std::string_view text,
-                                            Instant now) {
-  text = Trim(text);
-  for (const std::string_view pattern :
-       {"%a, %d %b %Y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"}) {
-    std::string_view rest = text;
-    const std::optional<DateFields> date = TakeDate(rest, pattern);
-    if (date && rest.empty()) return ToInstant(*date);
-  }
-  std::optional<DateFields> date = TakeDate(text, "%A, %d-%b-%y %H:%M:%S GMT");
-  if (!date || !text.empty()) return std::nullopt;
-  const std::chrono::year_month_day today(
-      std::chrono::floor<std::chrono::days>(now));
-  const int two_digits = date->year;
-  date->year = (static_cast<int>(today.year()) / 100 + 1) * 100 + two_digits;
-  std::optional<Instant> then = ToInstant(*date);
-  // Twice at most: from the next century to the last. 29 February may not exist
-  // in one of them.
-  for (int i = 0; i < 2 && (!then || *then - now > std::chrono::years(50));
-       ++i) {
-    date->year -= 100;
-    then = ToInstant(*date);
-  }
-  return then;
-}
-
-// RFC 3339: "2024-03-26T20:00:00Z", with a fraction or an offset if need be.
-inline std::optional<Instant> ParseRfc3339(std::string_view text) {
-  text = Trim(text);
-  const std::optional<DateFields> date = TakeDate(text, "%Y-%m-%dT%H:%M:%S");
-  if (!date) return std::nullopt;
-  std::optional<Instant> instant = ToInstant(*date);
-  if (!instant) return std::nullopt;
-  if (text.substr(0, 1) == ".") {
-    const std::optional<double> fraction = TakeDecimal(text);
-    if (!fraction) return std::nullopt;
-    *instant += std::chrono::milliseconds(std::lround(*fraction * 1e3));
-  }
-  if (text == "Z") return instant;
-  const bool west = text.substr(0, 1) == "-";
-  const std::optional<DateFields> offset =
-      TakeDate(text, west ? "-%H:%M" : "+%H:%M");
-  if (!offset || !text.empty() || offset->hour > 23 || offset->minute > 59) {
-    return std::nullopt;
-  }
-  const auto ahead =
-      std::chrono::hours(offset->hour) + std::chrono::minutes(offset->minute);
-  return west ? *instant + ahead : *instant - ahead;
-}
+// --- Resets ---
 
 // The provider's own idea of the present, if it gave one in the header Date:
 // its dates less its own clock are right even where the local clock is wrong.

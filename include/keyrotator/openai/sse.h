@@ -29,6 +29,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "keyrotator/internal/utf8.h"
+
 namespace keyrotator {
 
 // One event. The views live until the sink that received it returns.
@@ -39,101 +41,6 @@ struct SseEvent {
 };
 
 namespace internal {
-
-// Eight bytes as one number.
-inline std::uint64_t LoadWord(const char* bytes) {
-  std::uint64_t word;
-  std::memcpy(&word, bytes, sizeof(word));
-  return word;
-}
-
-// Whether a byte of the word, or of several words ORed, is not ASCII.
-inline bool HasNonAscii(std::uint64_t word) {
-  return (word & 0x8080808080808080) != 0;
-}
-
-// The number of ASCII bytes that `text` starts with.
-inline std::size_t AsciiPrefix(std::string_view text) {
-  const char* const begin = text.data();
-  const char* const end = begin + text.size();
-  const char* at = begin;
-  for (; end - at >= 32; at += 32) {  // most of most streams
-    if (HasNonAscii(LoadWord(at) | LoadWord(at + 8) | LoadWord(at + 16) |
-                    LoadWord(at + 24))) {
-      break;
-    }
-  }
-  while (end - at >= 8 && !HasNonAscii(LoadWord(at))) at += 8;
-  while (at != end && static_cast<signed char>(*at) >= 0) ++at;
-  return static_cast<std::size_t>(at - begin);
-}
-
-// The size of the UTF-8 sequence that `text` (not empty) starts with, and
-// whether it is well-formed. If not, the size is that of its maximal subpart:
-// the bytes for which one U+FFFD stands (Unicode, section 3.9, table 3-7).
-struct Utf8Sequence {
-  std::size_t size;
-  bool valid;
-};
-inline Utf8Sequence FirstSequence(std::string_view text) {
-  const auto byte = [&](std::size_t i) {
-    return static_cast<unsigned char>(text[i]);
-  };
-  const auto is_continuation = [&](std::size_t i) {
-    return i < text.size() && (byte(i) & 0xC0) == 0x80;
-  };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return {1, true};
-  if (lead < 0xC2 || lead > 0xF4 || !is_continuation(1)) return {1, false};
-  if (lead < 0xE0) return {2, true};
-
-  // The second byte of some leads is narrowed: no overlong form, no surrogate,
-  // nothing above U+10FFFF.
-  const unsigned second = byte(1);
-  if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
-      (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) {
-    return {1, false};
-  }
-  if (!is_continuation(2)) return {2, false};
-  if (lead < 0xF0) return {3, true};
-  return is_continuation(3) ? Utf8Sequence{4, true} : Utf8Sequence{3, false};
-}
-
-// How many bytes of `text` are valid UTF-8 before the first that are not, and
-// how many are not: one maximal subpart, or 0 if the text is valid.
-struct Utf8Extent {
-  std::size_t valid;
-  std::size_t broken;
-};
-inline Utf8Extent FindBrokenUtf8(std::string_view text) {
-  std::size_t size = 0;
-  while (true) {
-    size += AsciiPrefix(text.substr(size));
-    // Letters beyond ASCII come in runs.
-    do {
-      if (size == text.size()) return {size, 0};
-      const auto sequence = FirstSequence(text.substr(size));
-      if (!sequence.valid) return {size, sequence.size};
-      size += sequence.size;
-    } while (size < text.size() && static_cast<signed char>(text[size]) < 0);
-  }
-}
-
-inline bool IsValidUtf8(std::string_view text) {
-  return FindBrokenUtf8(text).broken == 0;
-}
-
-// `text` with U+FFFD in the place of each maximal subpart that is not valid.
-inline std::string ToValidUtf8(std::string_view text) {
-  std::string result;
-  while (true) {
-    const auto [valid, broken] = FindBrokenUtf8(text);
-    result += text.substr(0, valid);
-    if (broken == 0) return result;
-    result += "\xEF\xBF\xBD";
-    text.remove_prefix(valid + broken);
-  }
-}
 
 // Text that is a view of someone's bytes while it can be, and a copy of its own
 // once it must be.

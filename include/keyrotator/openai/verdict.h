@@ -14,12 +14,13 @@
 #ifndef KEYROTATOR_OPENAI_VERDICT_H_
 #define KEYROTATOR_OPENAI_VERDICT_H_
 
-#include <fmt/format.h>
-
 #include <chrono>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "keyrotator/internal/format.h"
 
 namespace keyrotator {
 
@@ -71,16 +72,18 @@ struct Verdict {
   std::string message;
 };
 
+namespace internal {
+
+// How much of an error's body is read: above any that was seen (the largest had
+// 64 KiB), and small enough to read at once.
+inline constexpr std::size_t kMaxErrorBody = std::size_t{256} << 10;
+
+}  // namespace internal
+
 }  // namespace keyrotator
 
 template <>
 struct fmt::formatter<keyrotator::VerdictKind>
-    : fmt::formatter<std::string_view> {
-  template <class Context>
-  auto format(keyrotator::VerdictKind kind, Context& context) const {
-    return fmt::formatter<std::string_view>::format(keyrotator::ToString(kind),
-                                                    context);
-  }
-};
+    : keyrotator::internal::NameFormatter<keyrotator::VerdictKind> {};
 
 #endif  // KEYROTATOR_OPENAI_VERDICT_H_
