@@ -3,7 +3,8 @@
 // A snapshot as JSON, for a status page or a script.
 //
 // Example:
-//   body = keyrotator::StatusJson(rotator.Snapshot()).dump();
+//   keyrotator::KeyRotator rotator({"sk-a", "sk-b"});
+//   std::string body = keyrotator::StatusJson(rotator.Snapshot()).dump();
 //   // [{"id":1,"name":"prod-1","group":"org-1","weight":1.0,
 //   //   "state":"available","in_flight":1,"picks":40,"successes":37,
 //   //   "rate_limits":2,"failures":0,"scopes":[{"scope":"gpt-4o",
@@ -21,7 +22,7 @@
 #include "keyrotator/internal/utf8.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/limits.h"
-#include "keyrotator/status/prometheus.h"
+#include "keyrotator/status/figures.h"
 
 namespace keyrotator {
 namespace internal {
