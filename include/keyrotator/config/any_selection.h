@@ -48,7 +48,7 @@ class AnySelection {
   static std::span<const std::string_view> Names() { return kNames; }
 
   std::size_t operator()(const AvailableKeys& keys, const PickHint& hint) {
-    // Calls would cost more than these do.
+    // A call through a pointer would cost more than these two do.
     if (std::holds_alternative<RoundRobin>(policy_)) return keys.turn();
     if (std::holds_alternative<FirstAvailable>(policy_)) return 0;
     return call_(policy_, keys, hint);
@@ -66,7 +66,7 @@ class AnySelection {
       if (name == kNames[kIndex]) return Policies(std::in_place_index<kIndex>);
       return Find<kIndex + 1>(name);
     } else {
-      // The name itself is not repeated: it could be anything, a key too.
+      // The name is not repeated: it could be a key in the wrong place.
       throw std::invalid_argument(fmt::format(
           "no such key selection; there are {}{}", internal::Listed(kNames),
           internal::DidYouMean(name, kNames)));
@@ -74,7 +74,7 @@ class AnySelection {
   }
 
   // A function for each policy: std::visit would be inlined as one long switch,
-  // for which the short policies pay.
+  // which slows the short policies down.
   using Call = std::size_t (*)(Policies&, const AvailableKeys&,
                                const PickHint&);
   template <class Policy>

@@ -35,7 +35,7 @@
 
 namespace keyrotator {
 
-// What is wrong with a configuration, and where. There is no secret in it.
+// what() says what is wrong with a configuration, and where, without a secret.
 struct ConfigError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
@@ -43,17 +43,18 @@ struct ConfigError : std::invalid_argument {
 // The value of a variable, or null if it is not set.
 using Environment = std::function<const char*(const char* name)>;
 
-// The process's. Not to be read while another thread changes it.
+// The environment of the process. Not thread-safe while another thread changes
+// that.
 inline const char* SystemEnvironment(const char* name) {
   return std::getenv(name);
 }
 
-// Told of what is allowed but unwise. There is no secret in it.
+// Called with what is allowed but unwise. The message holds no secret.
 using OnWarning = std::function<void(const std::string& message)>;
 
 namespace internal {
 
-// What separates keys in a text, and what a part of it is called.
+// What separates keys in a text, and what messages call a part of it.
 struct KeyFormat {
   std::string_view separators;
   std::string_view part;
@@ -62,11 +63,11 @@ struct KeyFormat {
 inline constexpr KeyFormat kKeysInVariable{",\n", "entry"};
 inline constexpr KeyFormat kKeysInFile{"\n", "line", true};
 
-// Servers take header lines of 8 to 16 KiB, so what is longer is no key.
+// Servers accept header lines of 8 to 16 KiB, so a longer text is no key.
 inline constexpr std::size_t kLongestKey = std::size_t{16} << 10;
 inline constexpr std::size_t kLargestKeyFile = std::size_t{16} << 20;
 
-// Throws unless `key`, which has no blanks around it, can be one.
+// Throws ConfigError unless `key`, already trimmed, can be a key.
 inline void CheckKeyText(std::string_view key, const std::string& where) {
   if (key.size() > kLongestKey) {
     throw ConfigError(
@@ -105,7 +106,7 @@ inline std::vector<std::string> SplitKeys(std::string_view text,
   return keys;
 }
 
-// The keys in a variable; none if it is not set.
+// The keys in a variable, which messages call `where`; empty if it is not set.
 inline std::vector<std::string> ReadVariable(const std::string& name,
                                              std::string_view where,
                                              const Environment& environment) {
@@ -138,18 +139,19 @@ inline std::vector<std::string> ReadKeyFile(const std::filesystem::path& path,
 
 }  // namespace internal
 
-// The keys in a variable, separated by commas or line breaks; none if it is not
-// set. Blanks around them do not count, and an equal key counts once. Throws
-// ConfigError, which names the variable and the key's position in it, for a key
-// with a blank or byte that cannot stand in a header, or above 16 KiB. Linear.
+// The keys in a variable, separated by commas or line breaks; empty if it is
+// not set. Blanks around keys are ignored, and a repeated key counts once.
+// Throws ConfigError, which names the variable and the key's position in it, if
+// a key is above 16 KiB, or holds a blank or a byte that is not printable ASCII
+// and so cannot be sent in a header. Linear.
 inline ApiKeys KeysFromEnv(const std::string& name = "OPENAI_API_KEYS",
                            const Environment& environment = SystemEnvironment) {
   return internal::ReadVariable(name, name, environment);
 }
 
-// The keys of <prefix>_API_KEYS; if there are none, those of <prefix>_API_KEY,
-// <prefix>_API_KEY_1, <prefix>_API_KEY_2 and so on, up to the first number that
-// is not set. Throws as KeysFromEnv does.
+// The keys of the variable <prefix>_API_KEYS; if it has none, those of
+// <prefix>_API_KEY, <prefix>_API_KEY_1, <prefix>_API_KEY_2 and so on, up to the
+// first number that is not set. Throws as KeysFromEnv does.
 inline ApiKeys FindKeysInEnv(
     const std::string& prefix = "OPENAI",
     const Environment& environment = SystemEnvironment) {
@@ -169,14 +171,14 @@ inline ApiKeys FindKeysInEnv(
   }
 }
 
-// The keys in a file: one a line; what follows a # at the start of the line or
-// after a blank is a comment. Blank lines, blanks around keys, a byte order
-// mark and CR LF are all right, and an equal key counts once. A file that every
-// user can read is used with a warning (mounted secrets often are of this
-// kind); one that every user can write is refused.
+// The keys in a file, one a line. A # at the start of the line or after a blank
+// begins a comment. Blank lines, blanks around keys, a byte order mark and CR
+// LF are ignored, and a repeated key counts once. A file that every user may
+// read is used, with a warning: mounted secrets are often like that.
 //
-// Throws ConfigError, which names the file and line, for such a file, one that
-// cannot be read or is above 16 MiB, and for a key as KeysFromEnv does. Linear.
+// Throws ConfigError, which names the file and line: for what is not a regular
+// file (it never waits for a pipe), cannot be read, is above 16 MiB or may be
+// written by every user; and for a key as KeysFromEnv does. Linear.
 inline ApiKeys KeysFromFile(const std::filesystem::path& path,
                             const OnWarning& on_warning = {}) {
   return internal::ReadKeyFile(path, path.string(), on_warning);

@@ -26,7 +26,7 @@
 
 namespace keyrotator {
 
-// `options`, with what the configuration says in place of what they say.
+// `options`, overridden by what the configuration sets.
 inline RotatorOptions MakeRotatorOptions(const ProviderConfig& config,
                                          RotatorOptions options = {}) {
   if (config.cooldown) {
@@ -37,17 +37,16 @@ inline RotatorOptions MakeRotatorOptions(const ProviderConfig& config,
   return options;
 }
 
-// How a client sends requests again. A configured cooldown replaces the learned
-// pace.
+// How a client retries. A configured cooldown replaces the learned pace.
 inline RetryOptions MakeRetryOptions(const ProviderConfig& config) {
   RetryOptions retry = config.retry;
   retry.guess = config.cooldown.value_or(retry.guess);
   return retry;
 }
 
-// A rotator over the provider's keys. `options` has what a configuration does
-// not say, as on_event. Throws ConfigError, which names the provider, for all
-// that ResolveKeys, AnySelection and KeyRotator throw for.
+// A rotator over the provider's keys. `options` is for what a configuration
+// cannot set, such as on_event. Throws ConfigError, which names the provider,
+// where ResolveKeys, AnySelection or KeyRotator would throw. Linear.
 template <class Clock = std::chrono::steady_clock>
 KeyRotator<AnySelection, Clock> MakeKeyRotator(
     const ProviderConfig& config, RotatorOptions options = {},

@@ -37,31 +37,31 @@
 
 namespace keyrotator {
 
-// Where keys come from: exactly one of the first three. Nothing prints it.
+// Where one or more keys come from: exactly one of the first three fields is
+// set. It cannot be formatted, since it may hold a key.
 struct KeyConfig {
   // The key itself.
   std::string key = {};
-  // The variable that holds it, or several, as KeysFromEnv takes them.
+  // The environment variable that holds one key or several, see KeysFromEnv.
   std::string key_env = {};
-  // The file that holds it, or several, as KeysFromFile takes them.
+  // The file that holds one key or several, see KeysFromFile.
   std::string key_file = {};
-  // Of each of them; a name can only be given to one key.
+  // For each of these keys. A name can only be given to a single key.
   KeyOptions options = {};
 };
 
-// A provider. Durations are written in text as a number directly followed by
-// ms, s, m, h or d ("500ms", "1.5m"), without a blank or sign.
+// One provider: its URL, its keys and how to use them.
 struct ProviderConfig {
-  // For people.
+  // For messages alone.
   std::string name = {};
-  // With its path, as the provider gives it.
+  // With its path, as the provider documents it: https://api.openai.com/v1.
   std::string base_url = {};
   std::vector<KeyConfig> api_keys = {};
-  // The variable with a key that is used if `api_keys` gives none.
+  // The variable with the key to use if `api_keys` gives none.
   std::string api_key_env = {};
-  // One of AnySelection::Names(). The default served as much as any other in
-  // every cell of tests/benchmarks/goodput, and more where limits differ; where
-  // none are reported it is in turn.
+  // One of AnySelection::Names(). The default served as many requests as any
+  // other policy in every cell of tests/benchmarks/goodput, and more where
+  // limits differ; where no limits are reported it picks in turn.
   std::string key_selection = "most-headroom";
 
   // How long a key rests whose limit came without a hint. A client takes it in
@@ -78,7 +78,7 @@ struct ProviderConfig {
   // "api-key" and nothing.
   std::string auth_header = "Authorization";
   std::string auth_prefix = "Bearer ";
-  // Allows to reach a host that is not loopback by http, without TLS.
+  // Whether http, without TLS, may be used for hosts that are not loopback.
   bool allow_http = false;
 
   // The names of the models that the provider serves, for a program that
@@ -88,8 +88,8 @@ struct ProviderConfig {
 
 namespace internal {
 
-// What is shown of the name of a variable or the path of a file, since some
-// people write the key itself there.
+// What messages show of the name of a variable or the path of a file, since
+// some people write the key itself there.
 inline std::string ShownVariable(const std::string& name) {
   const bool usual = std::all_of(name.begin(), name.end(), [](char c) {
     return (c >= 'A' && c <= 'Z') || IsDigit(c) || c == '_';
@@ -108,14 +108,14 @@ inline std::string ShownPath(const std::string& path) {
   return there ? path : "a file";
 }
 
-// How an error speaks of the provider.
+// How messages call the provider.
 inline std::string Called(const ProviderConfig& config) {
   return config.name.empty() ? "the provider"
                              : fmt::format("provider \"{}\"", config.name);
 }
 
-// Where the keys of an entry were looked for, as a message may call it, and
-// those that are there.
+// Where the keys of an entry were looked for, as messages may call it, and the
+// keys found there.
 struct FoundKeys {
   std::string place;
   std::vector<std::string> keys;
@@ -152,10 +152,10 @@ inline FoundKeys FindKeys(const KeyConfig& entry, const std::string& where,
 }  // namespace internal
 
 // The keys of a provider. Variables that are not set and files without a key
-// are passed over, unless no key is left: then ConfigError says where they were
-// looked for. It also tells of what KeysFromEnv and KeysFromFile throw, of an
-// entry that has not exactly one of key, key_env and key_file, and of a name
-// for several keys.
+// are skipped. Throws ConfigError if there is no key at all, with the places
+// where they were looked for; if an entry does not have exactly one of key,
+// key_env and key_file; if a name is given to several keys; and as KeysFromEnv
+// and KeysFromFile do. Linear.
 inline ApiKeys ResolveKeys(const ProviderConfig& config,
                            const Environment& environment = SystemEnvironment,
                            const OnWarning& on_warning = {}) {

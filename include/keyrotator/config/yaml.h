@@ -1,8 +1,8 @@
 // File: config/yaml.h
 //
-// Providers from YAML. It is strict: what it does not know is an error and is
-// not passed over, and all errors of a file are reported at once, each with its
-// place. examples/providers.yaml has all fields; README.md an excerpt.
+// Providers from YAML. It is strict: what it does not know is an error, and all
+// errors of a file are reported at once, each with its place. All fields are in
+// examples/providers.yaml.
 //
 // Example:
 //   for (const keyrotator::ProviderConfig& provider :
@@ -65,8 +65,7 @@ std::vector<ProviderConfig> LoadProviders(
 
 namespace internal {
 
-// What is wrong with a text that is not empty, or "": one function for each
-// field that not any text will do for.
+// For fields that do not take any text: what is wrong with one, or "".
 inline std::string CheckUrlField(const std::string& text) {
   if (ParseUrl(text)) return "";
   return "expected an http or https URL, without a user name or password, such "
@@ -83,7 +82,7 @@ inline std::string CheckHeaderField(const std::string& text) {
   return "expected the name of a header, such as Authorization";
 }
 
-// Reads one text. What is wrong is noted, and the reading goes on.
+// The schema of a file: what fields there are and what they must hold.
 class ProvidersReader : public YamlFields {
  public:
   explicit ProvidersReader(const Environment& environment)
@@ -177,7 +176,7 @@ class ProvidersReader : public YamlFields {
                         Into(out.auth_prefix, &ProvidersReader::ReadPrefix)}});
   }
 
-  // It may be empty, and its blanks count.
+  // Unlike other text it may be empty, and keeps its blanks.
   void ReadPrefix(const Value& value, std::string& out) {
     const std::string& text = value.node.Scalar();
     if (!value.node.IsScalar()) {
@@ -274,8 +273,8 @@ class ProvidersReader : public YamlFields {
                [&] { return ReadKeyFile(out, "the file", {}).size(); });
   }
 
-  // Reads where keys are, and adds those that `count` counts there. It may throw
-  // ConfigError.
+  // Reads where keys are, and adds those that `count` counts there. It may
+  // throw ConfigError.
   template <class Count>
   void ReadSource(const Value& value, std::string& out, const Count& count) {
     ++sources_;

@@ -11,9 +11,10 @@
 //   };
 //   struct Reader : keyrotator::internal::YamlFields {
 //     void Read(const Value& map, Point& out) {
-//       ReadFields(map, {{"x", Into(out.x, kAny), true}, {"y", Into(out.y, kAny)}});
+//       const keyrotator::internal::Bound bound{"a number of at least 0"};
+//       ReadFields(map, {{"x", Into(out.x, bound), true},
+//                        {"y", Into(out.y, bound)}});
 //     }
-//     static constexpr keyrotator::internal::Bound kAny{"a number", -1e9};
 //   };
 
 #ifndef KEYROTATOR_CONFIG_YAML_FIELDS_H_
@@ -194,7 +195,8 @@ class YamlFields {
   }
 
   // Text that is not empty, without the blanks around it, and that `check`
-  // finds nothing wrong with. A number is text, too. Returns whether it is good.
+  // finds nothing wrong with. A number is text, too. Returns whether it is
+  // good.
   bool Read(const Value& value, std::string& out,
             std::string (*check)(const std::string&) = nullptr) {
     const std::size_t before = problems_.size();

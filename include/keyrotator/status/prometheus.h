@@ -1,8 +1,8 @@
 // File: status/prometheus.h
 //
 // Snapshots in Prometheus's text format, for a /metrics page. Names come from
-// users and may hold anything: what could break a line or a parser is escaped; a
-// byte that is not of valid UTF-8 is written \xHH.
+// users and may hold anything: what could break a line or a parser is escaped;
+// a byte that is not of valid UTF-8 is written \xHH.
 //
 // Example: GET /metrics, with keyrotator::kPrometheusContentType.
 //   keyrotator::KeyRotator openai({"sk-a"});
@@ -36,8 +36,9 @@
 
 namespace keyrotator {
 
-// The keys of one rotator. The labels tell them from those of others, as
-// {{"provider", "openai"}}; empty values are left out, as they mean no label.
+// The keys of one rotator. The labels distinguish them from those of others:
+// {{"provider", "openai"}}. Prometheus treats a label with an empty value as
+// absent, so those are left out.
 struct StatusPool {
   std::map<std::string, std::string> labels = {};
   std::vector<KeyStatus> rows = {};
@@ -49,10 +50,10 @@ inline constexpr std::string_view kPrometheusContentType =
 // Prometheus's text exposition format 0.0.4 (prometheus.io, "Exposition
 // formats"): gauges and counters `<prefix>_key_...`, labelled `key` and, where
 // it depends on that, `scope`. What is not known or does not apply (a return
-// while a key is available, a cap where there is none) has no sample. Clear
-// KeyStatus::scopes before, if scopes are too many for a monitoring system.
-// Throws std::invalid_argument if `prefix` or a label's name is none for
-// Prometheus, if a label is called as one of ours (group, key, scope, state),
+// while a key is available, a cap where there is none) has no sample. If there
+// are too many scopes for a monitoring system, clear KeyStatus::scopes first.
+// Throws std::invalid_argument if Prometheus does not allow `prefix` or the
+// name of a label, if a label has one of our names (group, key, scope, state),
 // or if two keys would have the same labels. Linear.
 inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
                                     std::string_view prefix = "keyrotator");
@@ -71,8 +72,8 @@ inline bool IsPrometheusName(std::string_view name) {
          std::all_of(name.begin(), name.end(), fits);
 }
 
-// `name="value"`. A control character is legal but for NUL; no reader gains by
-// one, so only line feeds stay.
+// `name="value"`. Control characters other than NUL would be legal, but help no
+// reader, so all but line feeds are escaped.
 inline std::string Label(std::string_view name, std::string_view value) {
   std::string text(name);
   text += "=\"";
@@ -96,7 +97,7 @@ inline std::vector<LabelledKey> LabelKeys(
   for (const StatusPool& pool : pools) {
     std::string common;
     for (const auto& [name, value] : pool.labels) {
-      // Prometheus keeps names that begin with two underscores for itself.
+      // Prometheus reserves names that begin with two underscores.
       if (!IsPrometheusName(name) || name.starts_with("__") ||
           name == "group" || name == "key" || name == "scope" ||
           name == "state") {
@@ -134,8 +135,8 @@ inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
   std::string text;
   const auto out = std::back_inserter(text);
 
-  // All samples of a metric, which must stand together. `sample_key(key, add)`
-  // calls add(value, more labels) for each sample of one key.
+  // Writes all samples of a metric, which must be together. For each key,
+  // `sample_key(key, add)` calls add(value, more labels) for each sample.
   const auto metric = [&](std::string_view name, std::string_view type,
                           std::string_view help, const auto& sample_key) {
     bool first = true;

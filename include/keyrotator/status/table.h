@@ -1,8 +1,8 @@
 // File: status/table.h
 //
-// A snapshot as a table for people. Names come from users and may hold anything:
-// what could break a line or a terminal is escaped; a byte that is not of valid
-// UTF-8 is written \xHH.
+// A snapshot as a table for people. Names come from users and may hold
+// anything: what could break a line or a terminal is escaped; a byte that is
+// not of valid UTF-8 is written \xHH.
 //
 // Example:
 //   keyrotator::KeyRotator rotator({"sk-a", "sk-b"});
@@ -40,7 +40,7 @@ namespace internal {
 // key, state, returns, in flight, picks, successes, 429s, failures, left
 using StatusCells = std::array<std::string, 9>;
 
-// "3.4 s", "12 s", "3 min": to the nearest, but never "0.0 s".
+// "3.4 s", "12 s", "3 min": rounded, but never "0.0 s".
 inline std::string RoundSpan(std::chrono::nanoseconds span) {
   const double seconds = Seconds(span);
   if (seconds < 9.95) return fmt::format("{:.1f} s", std::max(seconds, 0.1));
@@ -50,7 +50,7 @@ inline std::string RoundSpan(std::chrono::nanoseconds span) {
   return fmt::format("{:.0f} days", seconds / 86'400);
 }
 
-// Of a KeyStatus or a ScopeStatus.
+// For a KeyStatus or a ScopeStatus.
 std::string WhenItReturns(const auto& status) {
   if (status.returns_in) return "in " + RoundSpan(*status.returns_in);
   if (status.state == KeyState::kFailed) return "when restored";
@@ -88,7 +88,7 @@ inline void AddCells(const KeyStatus& key, std::vector<StatusCells>& table) {
   std::vector<StatusCells> scopes;
   for (const ScopeStatus& scope : key.scopes) {
     std::string left = WhatIsLeft(scope.limits);
-    if (scope.scope.empty()) {  // as the key stands
+    if (scope.scope.empty()) {  // the state of the key itself
       cells.back() = std::move(left);
     } else if (scope.state != key.state || scope.returns_in != key.returns_in ||
                !left.empty()) {
@@ -102,8 +102,9 @@ inline void AddCells(const KeyStatus& key, std::vector<StatusCells>& table) {
   std::move(scopes.begin(), scopes.end(), std::back_inserter(table));
 }
 
-// In columns of a terminal, where a code point takes none to two: what fmt
-// does not add when it pads the text to as many columns as it has bytes.
+// The width in columns of a terminal, where a code point takes zero to two. fmt
+// knows it: padded to as many columns as it has bytes, the text grows by the
+// bytes that take no column.
 inline std::size_t Width(std::string_view text) {
   return 2 * text.size() - fmt::formatted_size("{:<{}}", text, text.size());
 }
