@@ -122,77 +122,90 @@ inline std::vector<LabelledKey> LabelKeys(
   return keys;
 }
 
-}  // namespace internal
+// Writes metrics, all samples of one together as the format wants it.
+class MetricWriter {
+ public:
+  MetricWriter(std::string_view prefix, std::vector<LabelledKey> keys)
+      : prefix_(prefix), keys_(std::move(keys)) {}
 
-inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
-                                    std::string_view prefix) {
-  if (!internal::IsPrometheusName(prefix)) {
-    throw std::invalid_argument(
-        "StatusPrometheus: the prefix must have letters, digits and _, and "
-        "begin with no digit");
-  }
-  const std::vector<internal::LabelledKey> keys = internal::LabelKeys(pools);
-  std::string text;
-  const auto out = std::back_inserter(text);
-
-  // Writes all samples of a metric, which must be together. For each key,
-  // `sample_key(key, add)` calls add(value, more labels) for each sample.
-  const auto metric = [&](std::string_view name, std::string_view type,
-                          std::string_view help, const auto& sample_key) {
+  // For each key, `sample_key(key, add)` calls add(value, more labels) for each
+  // sample.
+  template <class SampleKey>
+  void Write(std::string_view name, std::string_view type,
+             std::string_view help, const SampleKey& sample_key) {
+    const auto out = std::back_inserter(text_);
     bool first = true;
-    for (const internal::LabelledKey& key : keys) {
+    for (const LabelledKey& key : keys_) {
       sample_key(*key.status, [&](auto value, const std::string& more = {}) {
         if (std::exchange(first, false)) {
           fmt::format_to(out, "# HELP {0}_{1} {2}\n# TYPE {0}_{1} {3}\n",
-                         prefix, name, help, type);
+                         prefix_, name, help, type);
         }
-        fmt::format_to(out, "{}_{}{{{}{}}} {}\n", prefix, name, key.labels,
+        fmt::format_to(out, "{}_{}{{{}{}}} {}\n", prefix_, name, key.labels,
                        more, value);
       });
     }
-  };
-  const auto add_states = [](KeyState now, const auto& add,
-                             const std::string& more = {}) {
-    for (const KeyState state : {KeyState::kAvailable, KeyState::kBusy,
-                                 KeyState::kCooling, KeyState::kFailed})
-      add(state == now ? 1 : 0,
-          more + "," + internal::Label("state", ToString(state)));
-  };
-  const auto scope_label = [](const ScopeStatus& scope) {
-    return "," + internal::Label("scope", scope.scope);
-  };
+  }
+  // The same with samples of each scope: `sample_scope(scope, add)`.
+  template <class SampleScope>
+  void WriteScopes(std::string_view name, std::string_view help,
+                   const SampleScope& sample_scope) {
+    Write(name, "gauge", help, [&](const KeyStatus& key, const auto& add) {
+      for (const ScopeStatus& scope : key.scopes) {
+        const std::string label = "," + Label("scope", scope.scope);
+        sample_scope(scope, [&](auto value, const std::string& more = {}) {
+          add(value, label + more);
+        });
+      }
+    });
+  }
 
-  metric("key_info", "gauge", "1 for each key, with its group.",
-         [](const KeyStatus& key, const auto& add) {
-           add(1, key.group.empty()
-                      ? ""
-                      : "," + internal::Label("group", key.group));
-         });
-  metric("key_state", "gauge",
-         "1 for the state that the whole key is in, 0 for the others.",
-         [&](const KeyStatus& key, const auto& add) {
-           add_states(key.state, add);
-         });
-  metric("key_return_seconds", "gauge",
-         "How long until time alone brings the whole key back.",
-         [](const KeyStatus& key, const auto& add) {
-           if (key.returns_in) add(internal::Seconds(*key.returns_in));
-         });
-  metric("key_weight", "gauge",
-         "The share of the picks that the key is meant to have.",
-         [](const KeyStatus& key, const auto& add) { add(key.weight); });
-  metric("key_in_flight", "gauge", "Requests that are out with the key.",
-         [](const KeyStatus& key, const auto& add) { add(key.in_flight); });
-  metric("key_max_in_flight", "gauge",
-         "The most requests that may be out with the key.",
-         [](const KeyStatus& key, const auto& add) {
-           if (key.max_in_flight > 0) add(key.max_in_flight);
-         });
+  std::string Take() { return std::move(text_); }
+
+ private:
+  const std::string_view prefix_;
+  const std::vector<LabelledKey> keys_;
+  std::string text_;
+};
+
+// Samples of a KeyStatus or a ScopeStatus.
+inline constexpr auto kSampleStates = [](const auto& status, const auto& add) {
+  for (const KeyState state : {KeyState::kAvailable, KeyState::kBusy,
+                               KeyState::kCooling, KeyState::kFailed})
+    add(state == status.state ? 1 : 0, "," + Label("state", ToString(state)));
+};
+inline constexpr auto kSampleReturn = [](const auto& status, const auto& add) {
+  if (status.returns_in) add(Seconds(*status.returns_in));
+};
+
+inline void WriteKeyMetrics(MetricWriter& writer) {
+  const auto gauge = [&](std::string_view name, std::string_view help,
+                         const auto& sample) {
+    writer.Write(name, "gauge", help, sample);
+  };
+  gauge("key_info", "1 for each key, with its group.",
+        [](const KeyStatus& key, const auto& add) {
+          add(1, key.group.empty() ? "" : "," + Label("group", key.group));
+        });
+  gauge("key_state",
+        "1 for the state that the whole key is in, 0 for the others.",
+        kSampleStates);
+  gauge("key_return_seconds",
+        "How long until time alone brings the whole key back.", kSampleReturn);
+  gauge("key_weight", "The share of the picks that the key is meant to have.",
+        [](const KeyStatus& key, const auto& add) { add(key.weight); });
+  gauge("key_in_flight", "Requests that are out with the key.",
+        [](const KeyStatus& key, const auto& add) { add(key.in_flight); });
+  gauge("key_max_in_flight", "The most requests that may be out with the key.",
+        [](const KeyStatus& key, const auto& add) {
+          if (key.max_in_flight > 0) add(key.max_in_flight);
+        });
 
   const auto counter = [&](std::string_view name, std::string_view help,
                            std::uint64_t KeyStatus::*count) {
-    metric(name, "counter", help,
-           [&](const KeyStatus& key, const auto& add) { add(key.*count); });
+    writer.Write(
+        name, "counter", help,
+        [&](const KeyStatus& key, const auto& add) { add(key.*count); });
   };
   counter("key_picks_total", "Times that the key was picked for a request.",
           &KeyStatus::picks);
@@ -202,31 +215,26 @@ inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
           &KeyStatus::rate_limits);
   counter("key_failures_total", "Times that the key failed.",
           &KeyStatus::failures);
+}
 
-  metric("key_scope_state", "gauge",
-         "The same as key_state, in a scope in which the key was limited or "
-         "limits were reported.",
-         [&](const KeyStatus& key, const auto& add) {
-           for (const ScopeStatus& scope : key.scopes)
-             add_states(scope.state, add, scope_label(scope));
-         });
-  metric("key_scope_return_seconds", "gauge",
-         "How long until time alone brings the key back in the scope.",
-         [&](const KeyStatus& key, const auto& add) {
-           for (const ScopeStatus& scope : key.scopes) {
-             if (scope.returns_in)
-               add(internal::Seconds(*scope.returns_in), scope_label(scope));
-           }
-         });
+inline void WriteScopeMetrics(MetricWriter& writer) {
+  writer.WriteScopes("key_scope_state",
+                     "The same as key_state, in a scope in which the key was "
+                     "limited or limits were reported.",
+                     kSampleStates);
+  writer.WriteScopes(
+      "key_scope_return_seconds",
+      "How long until time alone brings the key back in the scope.",
+      kSampleReturn);
+
   const auto limit = [&](std::string_view name, std::string_view help,
                          RateLimit RateLimits::*dimension,
                          std::optional<double> RateLimit::*number) {
-    metric(name, "gauge", help, [&](const KeyStatus& key, const auto& add) {
-      for (const ScopeStatus& scope : key.scopes) {
-        if (const auto known = internal::Known(scope.limits.*dimension.*number))
-          add(*known, scope_label(scope));
-      }
-    });
+    writer.WriteScopes(
+        name, help, [&](const ScopeStatus& scope, const auto& add) {
+          if (const auto known = Known(scope.limits.*dimension.*number))
+            add(*known);
+        });
   };
   limit("key_requests_limit",
         "The provider's limit of requests, which the keys of a group share.",
@@ -238,7 +246,21 @@ inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
         &RateLimits::tokens, &RateLimit::limit);
   limit("key_tokens_remaining", "What is left of key_tokens_limit.",
         &RateLimits::tokens, &RateLimit::remaining);
-  return text;
+}
+
+}  // namespace internal
+
+inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
+                                    std::string_view prefix) {
+  if (!internal::IsPrometheusName(prefix)) {
+    throw std::invalid_argument(
+        "StatusPrometheus: the prefix must have letters, digits and _, and "
+        "begin with no digit");
+  }
+  internal::MetricWriter writer(prefix, internal::LabelKeys(pools));
+  internal::WriteKeyMetrics(writer);
+  internal::WriteScopeMetrics(writer);
+  return writer.Take();
 }
 
 }  // namespace keyrotator
