@@ -198,8 +198,11 @@ class ProvidersReader : public YamlFields {
     if (!list.node.IsSequence()) pool_.doubtful = true;
     ReadList(list, [&](const Value& each) {
       KeyConfig& entry = out.emplace_back();
-      each.node.IsScalar() ? ReadBareKey(each, entry.key)
-                           : ReadKey(each, entry);
+      if (each.node.IsScalar()) {
+        ReadBareKey(each, entry.key);
+      } else {
+        ReadKey(each, entry);
+      }
     });
   }
 

@@ -61,6 +61,7 @@ struct Bound {
   }
 };
 
+// Derive from it, see above. What is wrong is noted, and the reading goes on.
 class YamlFields {
  public:
   // Throws ConfigError if anything is wrong.
@@ -92,8 +93,7 @@ class YamlFields {
     std::string field;
     std::string what;
   };
-  // A node, where it stands, and the path to it: "providers[0].name"; "" is the
-  // root.
+  // A node, its place, and the path to it: "providers[0].name"; "" is the root.
   struct Value {
     YAML::Node node;
     YAML::Mark mark;
