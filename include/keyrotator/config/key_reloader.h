@@ -6,8 +6,9 @@
 // them to the rotator. If they cannot be loaded, the rotator keeps the keys
 // that it has.
 //
-// Below, a file is checked every second by a thread of the reloader, and at once
-// after a SIGHUP, whose handler may only set a flag for the program's loop.
+// Below, a file is checked every second by a thread of the reloader, and at
+// once after a SIGHUP, whose handler may only set a flag for the program's
+// loop.
 //
 // Example:
 //   const std::string path = "/run/secrets/openai/keys";

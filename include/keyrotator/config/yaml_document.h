@@ -2,10 +2,10 @@
 //
 // One YAML document as a YAML::Node, or the place at which a text is not one.
 //
-// yaml-cpp reads every text twice: a YAML::Node can no longer tell whether there
-// was an anchor or a second document, and a few lines of aliases can stand for
-// terabytes of nodes. So a first pass over the events, which stores nothing,
-// refuses what no configuration needs.
+// yaml-cpp reads every text twice: a YAML::Node can no longer tell whether
+// there was an anchor or a second document, and a few lines of aliases can
+// stand for terabytes of nodes. So a first pass over the events, which stores
+// nothing, refuses what no configuration needs.
 //
 // Example:
 //   const YAML::Node root =
@@ -88,7 +88,8 @@ class YamlGuard : public YAML::EventHandler {
   void Check(const YAML::Mark& mark, const std::string& tag,
              YAML::anchor_t anchor) {
     if (anchor != YAML::NullAnchor) throw YamlError(mark, kNoAliases);
-    // yaml-cpp gives text without a tag "?" if it is plain, "!" if it is quoted.
+    // yaml-cpp gives text without a tag "?" if it is plain, "!" if it is
+    // quoted.
     if (!tag.empty() && tag != "?" && tag != "!")
       throw YamlError(mark,
                       "tags are not taken; text that begins with ! needs "
