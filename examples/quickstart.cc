@@ -11,7 +11,7 @@
 #include <keyrotator/http/curl.h>
 #include <keyrotator/keyrotator.h>
 #include <keyrotator/openai/client.h>
-#include <keyrotator/status/prometheus.h>
+#include <keyrotator/status/table.h>
 #include <keyrotator/testing/fake_provider.h>
 
 #include <algorithm>

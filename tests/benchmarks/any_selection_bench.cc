@@ -94,8 +94,6 @@ int main(int argc, char** argv) {
   Register<MostHeadroom>("most-headroom");
   Register<FirstAvailable>("first-available");
   Register<Affinity<>>("affinity");
-  Register<RoundRobin>("a lambda", [](const AvailableKeys& keys,
-                                      const PickHint&) { return keys.turn(); });
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

@@ -20,7 +20,8 @@ namespace {
 using std::chrono::seconds;
 
 static_assert(!std::is_convertible_v<std::string_view, AnySelection>);
-static_assert(std::is_convertible_v<Affinity<FirstAvailable>, AnySelection>);
+static_assert(std::is_constructible_v<AnySelection, Affinity<>>);
+static_assert(!std::is_constructible_v<AnySelection, Affinity<FirstAvailable>>);
 static_assert(!std::is_constructible_v<AnySelection, int>);
 
 // What the error for an unknown name says.
@@ -155,6 +156,15 @@ TEST_CASE("weights count by name", "[any_selection][P9]") {
   CHECK(PickNames(rotator, 5) == "A B A C A");
 }
 
+TEST_CASE("each scope has a copy of the policy", "[any_selection]") {
+  KeyRotator rotator({ApiKey("a", {.name = "A", .weight = 3}),
+                      ApiKey("b", {.name = "B"}), ApiKey("c", {.name = "C"})},
+                     {}, AnySelection("weighted"));
+  CHECK(PickNames(rotator, 3, {.scope = "x"}) == "A B A");
+  CHECK(PickNames(rotator, 5, {.scope = "y"}) == "A B A C A");
+  CHECK(PickNames(rotator, 2, {.scope = "x"}) == "C A");
+}
+
 // ---- Random ----
 
 TEST_CASE("random by name is uniform", "[any_selection][P10]") {
@@ -182,37 +192,6 @@ TEST_CASE("random by name is seeded by the system", "[any_selection]") {
   KeyRotator one(Letters("ABCDEFGH"), {}, AnySelection("random"));
   KeyRotator two(Letters("ABCDEFGH"), {}, AnySelection("random"));
   CHECK(PickNames(one, 100) != PickNames(two, 100));
-}
-
-// ---- A policy of the user's ----
-
-TEST_CASE("any policy will do, and each scope has a copy of it",
-          "[any_selection]") {
-  const auto last = [](const AvailableKeys& keys, const PickHint&) {
-    return keys.size() - 1;
-  };
-  KeyRotator<AnySelection> rotator(Letters("ABC"), {}, last);
-  CHECK(PickNames(rotator, 2) == "C C");
-
-  const auto walks = [at = std::size_t{0}](const AvailableKeys& keys,
-                                           const PickHint&) mutable {
-    return at++ % keys.size();
-  };
-  KeyRotator<AnySelection> scopes(Letters("ABC"), {}, walks);
-  CHECK(PickNames(scopes, 2, {.scope = "x"}) == "A B");
-  CHECK(PickNames(scopes, 2, {.scope = "y"}) == "A B");
-
-  KeyRotator<AnySelection> fallback(Letters("ABC"), {},
-                                    Affinity<FirstAvailable>{});
-  CHECK(PickNames(fallback, 2) == "A A");
-}
-
-TEST_CASE("a position out of range means none of these, here too",
-          "[any_selection]") {
-  KeyRotator<AnySelection> rotator(
-      Letters("AB"), {},
-      [](const AvailableKeys& keys, const PickHint&) { return keys.size(); });
-  CHECK(PickName(rotator) == "none");
 }
 
 }  // namespace

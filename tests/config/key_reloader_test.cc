@@ -4,6 +4,7 @@
 #include "keyrotator/config/key_reloader.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <atomic>
@@ -22,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "keyrotator/config/keys_from.h"
 #include "keyrotator/keyrotator.h"
 #include "tests/support/catch.h"
 #include "tests/support/rotator.h"
@@ -124,6 +126,23 @@ TEST_CASE("a file that stays is loaded once more, and then no more",
   CHECK(setup.loads == 2);
   CHECK(Names(setup.rotator) == "AC");
   CHECK(setup.errors.empty());
+}
+
+TEST_CASE("a pipe in the place of the file is an error, and the keys stay",
+          "[reload]") {
+  TemporaryDirectory directory;
+  const fs::path path = directory / "keys";
+  WriteFile(path, "sk-a\n");
+  KeyRotator rotator(KeysFromFile(path));
+  KeyReloader reloader(
+      rotator, {.load = [&] { return KeysFromFile(path); }, .files = {path}});
+  fs::remove(path);
+  REQUIRE(mkfifo(path.c_str(), 0600) == 0);
+  const ReloadResult result = reloader.ReloadIfChanged();
+  CHECK(result.kind == Kind::kFailed);
+  CHECK(result.message == "the keys stay as they were: " + path.string() +
+                              ": a pipe, where a file with keys should be");
+  CHECK(rotator.Size() == 1);
 }
 
 TEST_CASE("a file that is renamed over another is seen", "[reload]") {

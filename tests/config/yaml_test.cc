@@ -1,15 +1,17 @@
 #include "keyrotator/config/yaml.h"
 
+#include <sys/stat.h>
+
 #include <chrono>
 #include <cstddef>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "keyrotator/config/make_key_rotator.h"
 #include "tests/support/catch.h"
+#include "tests/support/temporary_directory.h"
 
 namespace keyrotator::testing {
 namespace {
@@ -111,9 +113,10 @@ TEST_CASE("a complete configuration says all that there is", "[yaml]") {
   CHECK(openai.api_keys[2].key == "sk-bare");
   CHECK(openai.api_key_env == "KEY");
   CHECK(openai.key_selection == "least-in-flight");
-  CHECK(openai.cooldown == Span(90s));
+  REQUIRE(openai.cooldown);
+  CHECK(openai.cooldown->initial == 90s);
+  CHECK(openai.cooldown->multiplier == 2);
   CHECK(openai.max_cooldown == Span(2h));
-  CHECK(openai.cooldown_multiplier == 2);
   CHECK(openai.retry.quota_cooldown == 24h);
   CHECK(openai.retry.max_retries == 3);
   CHECK(openai.retry.initial_backoff == 250ms);
@@ -137,6 +140,22 @@ TEST_CASE("a complete configuration says all that there is", "[yaml]") {
   const auto rotator =
       MakeKeyRotator(openai, {}, std::chrono::steady_clock(), environment);
   CHECK(rotator.Size() == 4);
+}
+
+TEST_CASE("a cooldown multiplies only if it is told to", "[yaml]") {
+  const auto read = [](const std::string& lines) {
+    return ParseProviders(Provider(lines))[0];
+  };
+  const Cooldown guess = RetryOptions().guess;
+  CHECK(read("    cooldown: 5s\n").cooldown->multiplier == 1);
+  CHECK_FALSE(MakeRetryOptions(read("    cooldown: 5s\n")).guess.learn_pace);
+  // Without a cooldown it is the client's guess that is multiplied.
+  const ProviderConfig alone = read("    cooldown_multiplier: 3\n");
+  CHECK_FALSE(alone.cooldown);
+  CHECK(MakeRetryOptions(alone).guess.multiplier == 3);
+  CHECK(MakeRetryOptions(alone).guess.initial == guess.initial);
+  CHECK(MakeRetryOptions(alone).guess.learn_pace);
+  CHECK(MakeRetryOptions(read("")).guess.multiplier == guess.multiplier);
 }
 
 TEST_CASE("each error says where it is and what was expected", "[yaml]") {
@@ -538,45 +557,20 @@ TEST_CASE("a hundred thousand keys are read", "[yaml]") {
   CHECK(providers[0].api_keys.back().options.name == "k-99999");
 }
 
-// A directory that is gone in the end.
-class Directory {
- public:
-  Directory()
-      : path_(
-            std::filesystem::temp_directory_path() /
-            fmt::format(
-                "keyrotator_yaml_test_{}",
-                std::chrono::steady_clock::now().time_since_epoch().count())) {
-    std::filesystem::create_directory(path_);
-  }
-  ~Directory() { std::filesystem::remove_all(path_); }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-
-  std::string Write(const std::string& name, const std::string& text) const {
-    const std::filesystem::path path = path_ / name;
-    std::ofstream(path) << text;
-    std::filesystem::permissions(path, std::filesystem::perms::owner_read |
-                                           std::filesystem::perms::owner_write);
-    return path.string();
-  }
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
-
 TEST_CASE("providers and keys come from files", "[yaml]") {
-  const Directory directory;
-  const std::string keys = directory.Write("keys", "# ours\nsk-1\nsk-2\n");
-  const std::string bad = directory.Write("bad", "sk-1\n" + kSecret + " x\n");
-  const std::string none = directory.Write("none", "# none yet\n");
+  const TemporaryDirectory directory;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    WriteFile(directory / name, text);
+    return (directory / name).string();
+  };
+  const std::string keys = write("keys", "# ours\nsk-1\nsk-2\n");
+  const std::string bad = write("bad", "sk-1\n" + kSecret + " x\n");
+  const std::string none = write("none", "# none yet\n");
   const auto load = [&](const std::string& key_file) {
-    return LoadProviders(
-        directory.Write("providers.yaml",
-                        "providers: [{ name: a, base_url: https://a, "
-                        "api_keys: [{ key_file: '" +
-                            key_file + "' }] }]"));
+    return LoadProviders(write("providers.yaml",
+                               "providers: [{ name: a, base_url: https://a, "
+                               "api_keys: [{ key_file: '" +
+                                   key_file + "' }] }]"));
   };
   const auto error_of = [&](const std::string& key_file) -> std::string {
     try {
@@ -589,7 +583,7 @@ TEST_CASE("providers and keys come from files", "[yaml]") {
   const auto providers = load(keys);
   REQUIRE(providers.size() == 1);
   CHECK(MakeKeyRotator(providers[0]).Size() == 2);
-  const std::string place = directory.path() +
+  const std::string place = directory.path().string() +
                             "/providers.yaml:1:68: "
                             "providers[0].api_keys[0].key_file: ";
   CHECK(error_of(bad) == place +
@@ -602,13 +596,17 @@ TEST_CASE("providers and keys come from files", "[yaml]") {
 }
 
 TEST_CASE("a file that cannot be read is told", "[yaml]") {
-  const Directory directory;
+  const TemporaryDirectory directory;
   CHECK_THROWS_WITH(
-      LoadProviders(directory.path() + "/missing.yaml"),
-      directory.path() + "/missing.yaml: No such file or directory");
+      LoadProviders(directory.path().string() + "/missing.yaml"),
+      directory.path().string() + "/missing.yaml: No such file or directory");
   CHECK_THROWS_WITH(
       LoadProviders(directory.path()),
-      directory.path() + ": a directory, where a YAML file should be");
+      directory.path().string() + ": a directory, where a YAML file should be");
+  const std::string pipe = (directory / "pipe").string();
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK_THROWS_WITH(LoadProviders(pipe),
+                    pipe + ": a pipe, where a YAML file should be");
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <string_view>
 
+#include "keyrotator/config/make_key_rotator.h"
+
 int main() {
   const auto providers = keyrotator::ParseProviders(
       "providers:\n"

@@ -15,8 +15,8 @@
 
 #include "keyrotator/config/any_selection.h"
 #include "keyrotator/config/duration.h"
+#include "keyrotator/config/keys_from.h"
 #include "keyrotator/config/near_miss.h"
-#include "keyrotator/config/provider_config.h"
 
 namespace {
 

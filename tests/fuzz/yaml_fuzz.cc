@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "keyrotator/config/make_key_rotator.h"
 #include "keyrotator/config/yaml.h"
 
 namespace {

@@ -65,7 +65,7 @@ TEST_CASE("selection, cooldown and events are as configured", "[make_client]") {
        .style = ProviderStyle::kSilent});
   ProviderConfig config = ConfigFor(provider);
   config.key_selection = "first-available";
-  config.cooldown = 90s;
+  config.cooldown = Cooldown{.initial = 90s};
   std::vector<KeyEvent> events;
   ManualClock clock;
   auto client = MakeTestClient(

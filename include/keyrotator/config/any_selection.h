@@ -1,11 +1,11 @@
 // File: config/any_selection.h
 //
-// AnySelection: a selection policy that is chosen at run time, by its name in a
-// configuration or as an object. It picks as the policy of selection.h does
-// whose name it has, at hardly more cost.
+// AnySelection: a built-in selection policy that is chosen at run time, by its
+// name in a configuration. It picks as the policy of that name in selection.h
+// does, at hardly more cost.
 //
 // Example:
-//   keyrotator::KeyRotator rotator(keys, {},
+//   keyrotator::KeyRotator rotator({"sk-a", "sk-b"}, {},
 //                                  keyrotator::AnySelection("weighted"));
 
 #ifndef KEYROTATOR_CONFIG_ANY_SELECTION_H_
@@ -14,13 +14,10 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <concepts>
 #include <cstddef>
-#include <functional>
 #include <span>
 #include <stdexcept>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -29,10 +26,14 @@
 
 namespace keyrotator {
 
-// A policy: copy-constructible, a copy for each scope; a call is O(1) besides
-// what the chosen policy does, and allocates nothing. Affinity falls back on
-// RoundRobin.
+// A policy: each scope has a copy of its own. A call is O(1) besides what the
+// chosen policy does, and allocates nothing. Affinity falls back on RoundRobin.
 class AnySelection {
+  // The order of the names below is that of the policies.
+  using Policies =
+      std::variant<RoundRobin, Random, WeightedRoundRobin, LeastInFlight,
+                   MostHeadroom, FirstAvailable, Affinity<>>;
+
  public:
   // RoundRobin.
   AnySelection() = default;
@@ -41,32 +42,23 @@ class AnySelection {
   // std::invalid_argument that lists them for any other.
   explicit AnySelection(std::string_view name) : policy_(Find(name)) {}
 
-  // Any policy as it is: a built-in one, or the user's own.
-  template <class Policy>
-  requires(!std::same_as<Policy, AnySelection> &&
-           std::is_invocable_r_v<std::size_t, Policy&, const AvailableKeys&,
-                                 const PickHint&>) AnySelection(Policy policy)
-      : policy_(std::move(policy)) {}
+  // By a built-in policy as it is, such as Random(seed).
+  explicit AnySelection(Policies policy) : policy_(std::move(policy)) {}
 
   static std::span<const std::string_view> Names() { return kNames; }
 
   std::size_t operator()(const AvailableKeys& keys, const PickHint& hint) {
-    // Calls would cost more than these do.
+    // A call through a pointer would cost more than these two do.
     if (std::holds_alternative<RoundRobin>(policy_)) return keys.turn();
     if (std::holds_alternative<FirstAvailable>(policy_)) return 0;
     return call_(policy_, keys, hint);
   }
 
  private:
-  // The order of the names is that of the policies.
-  using Policies = std::variant<
-      RoundRobin, Random, WeightedRoundRobin, LeastInFlight, MostHeadroom,
-      FirstAvailable, Affinity<>,
-      std::function<std::size_t(const AvailableKeys&, const PickHint&)>>;
   static constexpr auto kNames = std::to_array<std::string_view>(
       {"round-robin", "random", "weighted", "least-in-flight", "most-headroom",
        "first-available", "affinity"});
-  static_assert(kNames.size() + 1 == std::variant_size_v<Policies>);
+  static_assert(kNames.size() == std::variant_size_v<Policies>);
 
   template <std::size_t kIndex = 0>
   static Policies Find(std::string_view name) {
@@ -74,7 +66,7 @@ class AnySelection {
       if (name == kNames[kIndex]) return Policies(std::in_place_index<kIndex>);
       return Find<kIndex + 1>(name);
     } else {
-      // The name itself is not repeated: it could be anything, a key too.
+      // The name is not repeated: it could be a key in the wrong place.
       throw std::invalid_argument(fmt::format(
           "no such key selection; there are {}{}", internal::Listed(kNames),
           internal::DidYouMean(name, kNames)));
@@ -82,7 +74,7 @@ class AnySelection {
   }
 
   // A function for each policy: std::visit would be inlined as one long switch,
-  // for which the short policies pay.
+  // which slows the short policies down.
   using Call = std::size_t (*)(Policies&, const AvailableKeys&,
                                const PickHint&);
   template <class Policy>

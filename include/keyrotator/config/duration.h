@@ -1,12 +1,12 @@
 // File: config/duration.h
 //
-// Durations as people write them in a configuration. Strict, where
-// openai/retry_after.h takes what providers write: a blank, a sign or a missing
-// unit is more likely a mistake than a wish.
+// Durations as people write them in a configuration. This parser is strict,
+// unlike that of openai/retry_after.h for what providers write: in a
+// configuration a blank, a sign or a missing unit is more likely a mistake.
 //
 // Example:
-//   internal::ParseSpan("1.5m")  // 90 s
-//   internal::ParseSpan("60 s")  // none
+//   keyrotator::internal::ParseSpan("1.5m");  // 90 s
+//   keyrotator::internal::ParseSpan("60 s");  // std::nullopt
 
 #ifndef KEYROTATOR_CONFIG_DURATION_H_
 #define KEYROTATOR_CONFIG_DURATION_H_
@@ -29,8 +29,8 @@ inline constexpr std::string_view kSpanFormat =
     "1.5m";
 
 // A decimal number, which may have a fraction, directly followed by ms, s, m, h
-// or d. None for all else, for what is finer than a nanosecond, and for more
-// than the 292 years that a Span holds. Exact. Linear.
+// or d. std::nullopt for any other text, for a fraction of a nanosecond, and
+// for more than the 292 years that a Span holds. Exact. Linear.
 inline std::optional<Span> ParseSpan(std::string_view text) {
   struct Unit {
     std::string_view name;
@@ -67,8 +67,8 @@ inline std::optional<Span> ParseSpan(std::string_view text) {
     wholes = wholes * 10 + (digit - '0');
     if (wholes > kNever / unit->nanos) return std::nullopt;
   }
-  // From the last digit on: what is left over at one of them can never add up
-  // to a nanosecond.
+  // From the last digit backwards: a remainder at one digit can never become a
+  // whole nanosecond at the next.
   Nanos part = 0;
   for (; !fraction.empty(); fraction.remove_suffix(1)) {
     part += (fraction.back() - '0') * unit->nanos;

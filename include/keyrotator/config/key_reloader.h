@@ -3,9 +3,14 @@
 // Keys that change while the program runs. A KeySource is anything that returns
 // keys or throws: an environment variable, a file, a function of your own. A
 // KeyReloader loads them again, on demand or when the files change, and gives
-// them to the rotator. What cannot be loaded leaves the keys as they are.
+// them to the rotator. If they cannot be loaded, the rotator keeps the keys
+// that it has.
 //
-// Example: a file, looked at every second by a thread of the reloader's own.
+// Below, a file is checked every second by a thread of the reloader, and at
+// once after a SIGHUP, whose handler may only set a flag for the program's
+// loop.
+//
+// Example:
 //   const std::string path = "/run/secrets/openai/keys";
 //   keyrotator::KeyRotator rotator(keyrotator::KeysFromFile(path));
 //   keyrotator::KeyReloader reloader(
@@ -16,20 +21,17 @@
 //          fmt::print(stderr, "{}\n", message);
 //        }});
 //
-// Example: on SIGHUP. A handler may do no more than set a flag; a loop of the
-// program reloads.
-//   std::atomic<bool> hung_up = false;
+//   static std::atomic<bool> hung_up = false;
 //   std::signal(SIGHUP, [](int) { hung_up = true; });
-//   ...
-//   if (hung_up.exchange(false)) reloader.Reload();
+//   if (hung_up.exchange(false)) reloader.Reload();  // in the program's loop
 //
 // Replace a file by renaming a new one over it, as Kubernetes does with its
-// symbolic links: whoever loads then sees the old keys or the new ones. Of a
-// file that is written in place a part may be loaded, until the next look.
+// symbolic links: a load then sees either the old keys or the new ones. If a
+// file is written in place, a load may see a part of it, until the next check.
 //
-// Files are asked for their state (POSIX stat) instead of being watched with
-// inotify: that sees a change on every mount, also one that another machine
-// made (NFS) and one behind several links, at about a microsecond a look.
+// Changes are found by POSIX stat and not by inotify: stat sees a change on
+// every mount, including one made by another machine (NFS) or behind several
+// links, and takes about a microsecond a file.
 
 #ifndef KEYROTATOR_CONFIG_KEY_RELOADER_H_
 #define KEYROTATOR_CONFIG_KEY_RELOADER_H_
@@ -55,31 +57,33 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
+#include "keyrotator/config/keys_from.h"  // IWYU pragma: keep
 #include "keyrotator/wait.h"
 
 namespace keyrotator {
 
 struct KeySource {
-  // Returns all the keys, or throws what says why it cannot. A reloader calls
-  // it from any of the threads that call the reloader, one at a time. A message
-  // is shown with the rotator's secrets taken out; one that the rotator has
-  // never seen must not be in it.
+  // Returns all the keys, or throws an exception that says why it cannot. It is
+  // called on the threads that call the reloader, one at a time. The message of
+  // the exception is shown with the rotator's secrets redacted; it must not
+  // hold a secret that the rotator has never had.
   std::function<ApiKeys()> load;
-  // The files that `load` reads; symbolic links are followed. Empty: nobody can
-  // tell whether the keys changed, and each look loads them.
+  // The files that `load` reads; symbolic links are followed. Empty: there is
+  // nothing that shows whether the keys changed, so each check loads them.
   std::vector<std::string> files = {};
 };
 
 struct ReloadOptions {
-  // How often a thread of the reloader's own calls ReloadIfChanged, beginning
-  // at once, by the rotator's clock. > 0. Empty: there is no such thread.
+  // How often a thread of the reloader calls ReloadIfChanged, starting at once,
+  // by the rotator's clock. > 0. Empty: the reloader has no thread.
   std::optional<Span> interval = {};
-  // Whether a source without any key empties the pool. Otherwise that is an
-  // error, as a file is empty for a moment while it is written.
+  // Whether a source without any key empties the pool. If not, that is an
+  // error, since a file is empty for a moment while it is written.
   bool allow_no_keys = false;
-  // Told why keys were not loaded: by Reload each time, by ReloadIfChanged if
-  // the reason is another than before or the files changed. On the thread that
-  // called, without a lock, so it may call the reloader. It must not throw.
+  // Called with the reason when keys could not be loaded: each time by Reload;
+  // by ReloadIfChanged if the reason is new or the files changed. It runs on
+  // the calling thread without a lock, so it may call the reloader. It must not
+  // throw.
   std::function<void(std::string_view message)> on_error = {};
 };
 
@@ -98,8 +102,8 @@ struct ReloadResult {
 
 namespace internal {
 
-// What tells one state of a file from another. A file that is renamed over
-// another has its own inode, or one that was used before and another time.
+// Two states of a file differ in one of these. A file that is renamed over
+// another has its own inode, or a reused inode and another time.
 struct FileStamp {
   int error = 0;  // of stat
   dev_t device = 0;
@@ -107,7 +111,7 @@ struct FileStamp {
   off_t size = 0;
   std::time_t modified = 0;
   long modified_nanos = 0;
-  // Of the inode. It moves also where a copy keeps the time of its original.
+  // Of the inode: it also changes where a copy keeps the time of its original.
   std::time_t changed = 0;
   long changed_nanos = 0;
 
@@ -134,7 +138,7 @@ inline std::vector<FileStamp> StampsOf(const std::vector<std::string>& files) {
   return stamps;
 }
 
-// What `function` throws, as a text that is not empty; empty if nothing.
+// The message of what `function` throws, never empty; empty if it does not.
 template <class Function>
 std::string ErrorOf(Function function) {
   try {
@@ -143,21 +147,22 @@ std::string ErrorOf(Function function) {
   } catch (const std::exception& error) {
     std::string message = error.what();
     if (!message.empty()) return message;
-  } catch (...) {  // the source is the user's
+  } catch (...) {  // a user's source may throw anything
   }
   return "an error without a message";
 }
 
 }  // namespace internal
 
-// Keeps a rotator's keys as a source has them. Keys that stay keep their state,
-// and leases their key: see KeyRotator::Replace. Thread-safe; the rotator must
-// outlive it, and the rotator's on_event must not call it.
+// Keeps the keys of a rotator the same as those of a source. Keys that stay
+// keep their state, and leases keep their key: see KeyRotator::Replace.
+// Thread-safe. The rotator must outlive the reloader, and its on_event must not
+// call it.
 template <class Rotator>
 class KeyReloader {
  public:
-  // Loads nothing yet: the first look does. Throws std::invalid_argument for a
-  // source that cannot be called and for options out of range.
+  // Loads nothing yet: the first check does. Throws std::invalid_argument if
+  // `source.load` cannot be called or an option is out of range.
   KeyReloader(Rotator& rotator, KeySource source, ReloadOptions options = {})
       : rotator_(rotator),
         source_(std::move(source)),
@@ -172,18 +177,18 @@ class KeyReloader {
     thread_ =
         std::jthread([this](const std::stop_token& stop) { Watch(stop); });
   }
-  // Ends the thread at once, or after a load that is under way.
+  // Stops the thread at once, or when a load that is under way has ended.
   ~KeyReloader() = default;
   KeyReloader(const KeyReloader&) = delete;
   KeyReloader& operator=(const KeyReloader&) = delete;
 
-  // Loads the keys as they are now and gives them to the rotator, or says why
-  // it did not. Whatever the source throws ends here. Calls at the same time
+  // Loads the keys as they are now and gives them to the rotator, or returns
+  // why it could not. It catches whatever the source throws. Concurrent calls
   // load one after the other.
   ReloadResult Reload() { return Look(/*asked=*/true); }
 
-  // The same if a file changed since the last look, or if that failed; else a
-  // stat of each file is all.
+  // Does the same if a file changed since the last check, or if that failed. It
+  // costs one stat of each file otherwise.
   ReloadResult ReloadIfChanged() { return Look(/*asked=*/false); }
 
  private:
@@ -220,9 +225,10 @@ class KeyReloader {
 
     const bool changed = stamps != stamps_;
     const bool news = asked || changed || error != error_;
-    // A file's time is as coarse as the kernel's tick, so that a second change
-    // within one cannot be seen: what changed is loaded once more. What failed
-    // is tried again, for the reason may lie elsewhere.
+    // A file's time is as coarse as the kernel's tick, so a second change
+    // within one tick cannot be seen: after a change the keys are loaded once
+    // more. A failed load is tried again, since the reason may lie outside the
+    // files.
     settled_ = error.empty() && !changed && !source_.files.empty();
     stamps_ = std::move(stamps);
     error_ = error;
@@ -233,9 +239,10 @@ class KeyReloader {
     return {.kind = Kind::kFailed, .message = std::move(error)};
   }
 
-  // Returns what went wrong. `stamps` are those of the files that were read.
+  // Returns what went wrong, or "". Sets `stamps` to those of what was read.
   std::string Load(ApiKeys& keys, std::vector<internal::FileStamp>& stamps) {
-    // Who writes so often does not rename: better to wait until it is over.
+    // A file still changing after three reads is being written in place; try
+    // again later.
     constexpr int kMostReads = 3;
     for (int read = 1; read <= kMostReads; ++read) {
       std::string error = internal::ErrorOf([&] { keys = source_.load(); });
@@ -266,10 +273,11 @@ class KeyReloader {
   const KeySource source_;
   const ReloadOptions options_;
   std::mutex mutex_;
-  std::vector<internal::FileStamp> stamps_;  // under mutex_: of the last look
-  bool settled_ = false;                     // under mutex_: see Look
-  std::string error_;                        // under mutex_: of the last look
-  std::jthread thread_;                      // the last: ends first
+  // Of the last check. All three guarded by mutex_.
+  std::vector<internal::FileStamp> stamps_;
+  std::string error_;
+  bool settled_ = false;  // nothing to load while the files stay as they are
+  std::jthread thread_;   // last, so that it ends before the rest is destroyed
 };
 
 }  // namespace keyrotator

@@ -1,10 +1,11 @@
 // File: config/near_miss.h
 //
-// What somebody may have meant who wrote a name that there is not.
+// Suggestions for misspelt names: the known name that is nearest to a text.
 //
 // Example:
-//   internal::DidYouMean("key_selecton", kFields)
-//       // "; did you mean key_selection?"
+//   constexpr std::string_view kFields[] = {"name", "key_selection"};
+//   // "; did you mean key_selection?"
+//   keyrotator::internal::DidYouMean("key_selecton", kFields);
 
 #ifndef KEYROTATOR_CONFIG_NEAR_MISS_H_
 #define KEYROTATOR_CONFIG_NEAR_MISS_H_
@@ -22,9 +23,9 @@ namespace keyrotator::internal {
 
 inline constexpr std::size_t kLongestName = 32;
 
-// How many letters must be put in, left out, replaced or swapped with their
-// neighbour to make one of the other (optimal string alignment). Capitals and
-// the kind of dash do not count. Neither may be longer than kLongestName.
+// How many letters must be inserted, removed, replaced or swapped with their
+// neighbour to turn one text into the other (optimal string alignment). Case is
+// ignored, and _ equals -. Neither may be longer than kLongestName. O(a * b).
 inline std::size_t EditDistance(std::string_view a, std::string_view b) {
   const auto plain = [](char c) { return c == '_' ? '-' : Lower(c); };
   using Row = std::array<std::size_t, kLongestName + 1>;
@@ -47,8 +48,8 @@ inline std::size_t EditDistance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
-// The name nearest to `text`, the first of equals; empty if none is near: more
-// than a third of its letters are wrong.
+// The name nearest to `text`, and the first of those that are equally near.
+// Empty if in each name more than a third of the letters would be wrong.
 inline std::string_view NearMiss(std::string_view text,
                                  std::span<const std::string_view> names) {
   std::string_view nearest;
@@ -63,7 +64,7 @@ inline std::string_view NearMiss(std::string_view text,
   return nearest;
 }
 
-// For a message: "a, b, c". (fmt::join makes g++ 12 warn of fmt 9 at -O3.)
+// For a message: "a, b, c". (With fmt::join, g++ 12 warns about fmt 9 at -O3.)
 template <class Range>
 std::string Listed(const Range& names) {
   std::string list;

@@ -31,23 +31,9 @@
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/http/url.h"
+#include "keyrotator/internal/header_text.h"
 
 namespace keyrotator::internal {
-
-// RFC 9110, 5.6.2: what a method and the name of a field are made of.
-inline bool IsToken(std::string_view text) {
-  constexpr std::string_view kOthers = "!#$%&'*+-.^_`|~";
-  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
-    return IsAlphanumeric(c) || kOthers.find(c) != kOthers.npos;
-  });
-}
-
-// RFC 9110, 5.5: no control characters but the tab.
-inline bool IsFieldValue(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) {
-    return (c >= 0 && c < ' ' && c != '\t') || c == '\x7f';
-  });
-}
 
 // Why the request cannot be sent, or none. A line break in a method or a field
 // would let its author write a second request.

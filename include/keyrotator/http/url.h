@@ -17,6 +17,8 @@
 #include <string>
 #include <string_view>
 
+#include "keyrotator/internal/text.h"
+
 namespace keyrotator::internal {
 
 struct Url {
@@ -26,11 +28,6 @@ struct Url {
   std::string target;  // the path, never empty, and the query
   std::string origin;  // scheme://host:port
 };
-
-inline bool IsAlphanumeric(char c) {
-  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
-         (c >= 'a' && c <= 'z');
-}
 
 // None if the scheme is not http or https, the host or port is malformed, there
 // is a user name or password (they would travel unseen), or a byte is not

@@ -20,6 +20,8 @@
 #include <utility>
 
 #include "keyrotator/config/any_selection.h"
+#include "keyrotator/config/keys_from.h"
+#include "keyrotator/config/make_key_rotator.h"
 #include "keyrotator/config/provider_config.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/client.h"

@@ -3,7 +3,8 @@
 // A snapshot as JSON, for a status page or a script.
 //
 // Example:
-//   body = keyrotator::StatusJson(rotator.Snapshot()).dump();
+//   keyrotator::KeyRotator rotator({"sk-a", "sk-b"});
+//   std::string body = keyrotator::StatusJson(rotator.Snapshot()).dump();
 //   // [{"id":1,"name":"prod-1","group":"org-1","weight":1.0,
 //   //   "state":"available","in_flight":1,"picks":40,"successes":37,
 //   //   "rate_limits":2,"failures":0,"scopes":[{"scope":"gpt-4o",
@@ -21,12 +22,12 @@
 #include "keyrotator/internal/utf8.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/limits.h"
-#include "keyrotator/status/prometheus.h"
+#include "keyrotator/status/figures.h"
 
 namespace keyrotator {
 namespace internal {
 
-// dump() throws at bytes that are no UTF-8, so there are none.
+// dump() throws at bytes that are not UTF-8, so they are escaped.
 inline std::string JsonText(std::string_view text) {
   return Printable(text, [](char32_t) { return true; });
 }
@@ -58,11 +59,11 @@ inline nlohmann::ordered_json ScopeJson(const ScopeStatus& scope) {
 
 }  // namespace internal
 
-// An array with an object a key, which has the members of KeyStatus under their
-// names; spans are in seconds, as `..._seconds`. What is not known or does not
-// apply (`returns_in_seconds` while a key is available, `group` of a key
-// without one, `max_in_flight` without a cap, limits that no one reported) is
-// left out. In a name or scope a byte that is not of valid UTF-8 is written
+// An array with an object for each key, whose members are those of KeyStatus by
+// name; durations are in seconds, as `..._seconds`. Members that are not known
+// or do not apply are left out: `returns_in_seconds` while a key is available,
+// `group` of a key without one, `max_in_flight` without a cap, limits that were
+// not reported. In a name or scope a byte that is not valid UTF-8 is written
 // \xHH, so that dump() does not throw. Linear.
 inline nlohmann::ordered_json StatusJson(const std::vector<KeyStatus>& rows) {
   nlohmann::ordered_json keys = nlohmann::ordered_json::array();

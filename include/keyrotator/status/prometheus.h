@@ -1,18 +1,13 @@
 // File: status/prometheus.h
 //
-// A snapshot for people, as a table, and for Prometheus, as its text format.
-// (status_json.h has it as JSON.) Names come from users and may hold anything:
-// what could break a line, a terminal or a parser is escaped; a byte that is
-// not of valid UTF-8 is written \xHH.
+// Snapshots in Prometheus's text format, for a /metrics page. Names come from
+// users and may hold anything: what could break a line or a parser is escaped;
+// a byte that is not of valid UTF-8 is written \xHH.
 //
-// Example:
-//   fmt::print("{}", keyrotator::StatusTable(rotator.Snapshot()));
-//   // key       state      returns   in flight  picks  successes  429s ...
-//   // prod-1    available                    1     40         37     2 ...
-//   //   gpt-4o  cooling    in 12 s                                     ...
-//
-//   // GET /metrics, with keyrotator::kPrometheusContentType
-//   body = keyrotator::StatusPrometheus(
+// Example: GET /metrics, with keyrotator::kPrometheusContentType.
+//   keyrotator::KeyRotator openai({"sk-a"});
+//   keyrotator::KeyRotator mistral({"sk-b"});
+//   std::string body = keyrotator::StatusPrometheus(
 //       {{.labels = {{"provider", "openai"}}, .rows = openai.Snapshot()},
 //        {.labels = {{"provider", "mistral"}}, .rows = mistral.Snapshot()}});
 
@@ -22,10 +17,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <chrono>
-#include <cmath>
-#include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <map>
@@ -41,17 +32,13 @@
 #include "keyrotator/internal/utf8.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/status/figures.h"
 
 namespace keyrotator {
 
-// One line a key, and indented beneath it one for each scope in which the key
-// stands otherwise or whose limits are known: a key that is available may cool
-// for one model. Columns are aligned by their width on a terminal. Throws
-// nothing but std::bad_alloc. Linear.
-inline std::string StatusTable(const std::vector<KeyStatus>& rows);
-
-// The keys of one rotator. The labels tell them from those of others, as
-// {{"provider", "openai"}}; empty values are left out, as they mean no label.
+// The keys of one rotator. The labels distinguish them from those of others:
+// {{"provider", "openai"}}. Prometheus treats a label with an empty value as
+// absent, so those are left out.
 struct StatusPool {
   std::map<std::string, std::string> labels = {};
   std::vector<KeyStatus> rows = {};
@@ -63,10 +50,10 @@ inline constexpr std::string_view kPrometheusContentType =
 // Prometheus's text exposition format 0.0.4 (prometheus.io, "Exposition
 // formats"): gauges and counters `<prefix>_key_...`, labelled `key` and, where
 // it depends on that, `scope`. What is not known or does not apply (a return
-// while a key is available, a cap where there is none) has no sample. Clear
-// KeyStatus::scopes before, if scopes are too many for a monitoring system.
-// Throws std::invalid_argument if `prefix` or a label's name is none for
-// Prometheus, if a label is called as one of ours (group, key, scope, state),
+// while a key is available, a cap where there is none) has no sample. If there
+// are too many scopes for a monitoring system, clear KeyStatus::scopes first.
+// Throws std::invalid_argument if Prometheus does not allow `prefix` or the
+// name of a label, if a label has one of our names (group, key, scope, state),
 // or if two keys would have the same labels. Linear.
 inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
                                     std::string_view prefix = "keyrotator");
@@ -77,91 +64,6 @@ inline std::string StatusPrometheus(const std::vector<KeyStatus>& rows) {
 
 namespace internal {
 
-inline double Seconds(std::chrono::nanoseconds span) {
-  return std::chrono::duration<double>(span).count();
-}
-
-// Numbers that mean nothing count as not known, as limits.h has it.
-inline std::optional<double> Known(std::optional<double> number) {
-  if (number && !(std::isfinite(*number) && *number >= 0)) return std::nullopt;
-  return number;
-}
-
-// ---- The table ----
-
-// key, state, returns, in flight, picks, successes, 429s, failures, left
-using StatusCells = std::array<std::string, 9>;
-
-// "3.4 s", "12 s", "3 min": to the nearest, but never "0.0 s".
-inline std::string RoundSpan(std::chrono::nanoseconds span) {
-  const double seconds = Seconds(span);
-  if (seconds < 9.95) return fmt::format("{:.1f} s", std::max(seconds, 0.1));
-  if (seconds < 99.5) return fmt::format("{:.0f} s", seconds);
-  if (seconds < 99.5 * 60) return fmt::format("{:.0f} min", seconds / 60);
-  if (seconds < 47.5 * 3600) return fmt::format("{:.0f} h", seconds / 3600);
-  return fmt::format("{:.0f} days", seconds / 86'400);
-}
-
-// Of a KeyStatus or a ScopeStatus.
-std::string WhenItReturns(const auto& status) {
-  if (status.returns_in) return "in " + RoundSpan(*status.returns_in);
-  if (status.state == KeyState::kFailed) return "when restored";
-  if (status.state == KeyState::kBusy) return "when a lease ends";
-  return "";
-}
-
-// "3 of 60 requests, 1200 of 40000 tokens"
-inline std::string WhatIsLeft(const RateLimits& limits) {
-  std::string text;
-  const auto add = [&](const RateLimit& limit, std::string_view unit) {
-    const std::optional<double> remaining = Known(limit.remaining);
-    if (!remaining) return;
-    if (!text.empty()) text += ", ";
-    text += fmt::format("{}", std::floor(*remaining));
-    if (const auto most = Known(limit.limit))
-      text += fmt::format(" of {}", *most);
-    text.append(" ").append(unit);
-  };
-  add(limits.requests, "requests");
-  add(limits.tokens, "tokens");
-  return text;
-}
-
-inline void AddCells(const KeyStatus& key, std::vector<StatusCells>& table) {
-  constexpr auto kEscaped = [](char32_t) { return false; };
-  StatusCells& cells = table.emplace_back(StatusCells{
-      Printable(key.name, kEscaped), std::string(ToString(key.state)),
-      WhenItReturns(key),
-      key.max_in_flight == 0
-          ? fmt::format("{}", key.in_flight)
-          : fmt::format("{}/{}", key.in_flight, key.max_in_flight),
-      fmt::format("{}", key.picks), fmt::format("{}", key.successes),
-      fmt::format("{}", key.rate_limits), fmt::format("{}", key.failures), ""});
-  std::vector<StatusCells> scopes;
-  for (const ScopeStatus& scope : key.scopes) {
-    std::string left = WhatIsLeft(scope.limits);
-    if (scope.scope.empty()) {  // as the key stands
-      cells.back() = std::move(left);
-    } else if (scope.state != key.state || scope.returns_in != key.returns_in ||
-               !left.empty()) {
-      StatusCells& line = scopes.emplace_back();
-      line[0] = "  " + Printable(scope.scope, kEscaped);
-      line[1] = ToString(scope.state);
-      line[2] = WhenItReturns(scope);
-      line.back() = std::move(left);
-    }
-  }
-  std::move(scopes.begin(), scopes.end(), std::back_inserter(table));
-}
-
-// In columns of a terminal, where a code point takes none to two: what fmt
-// does not add when it pads the text to as many columns as it has bytes.
-inline std::size_t Width(std::string_view text) {
-  return 2 * text.size() - fmt::formatted_size("{:<{}}", text, text.size());
-}
-
-// ---- Prometheus ----
-
 inline bool IsPrometheusName(std::string_view name) {
   const auto fits = [](char c) {
     return c == '_' || IsDigit(c) || (Lower(c) >= 'a' && Lower(c) <= 'z');
@@ -170,8 +72,8 @@ inline bool IsPrometheusName(std::string_view name) {
          std::all_of(name.begin(), name.end(), fits);
 }
 
-// `name="value"`. A control character is legal but for NUL; no reader gains by
-// one, so only line feeds stay.
+// `name="value"`. Control characters other than NUL would be legal, but help no
+// reader, so all but line feeds are escaped.
 inline std::string Label(std::string_view name, std::string_view value) {
   std::string text(name);
   text += "=\"";
@@ -195,7 +97,7 @@ inline std::vector<LabelledKey> LabelKeys(
   for (const StatusPool& pool : pools) {
     std::string common;
     for (const auto& [name, value] : pool.labels) {
-      // Prometheus keeps names that begin with two underscores for itself.
+      // Prometheus reserves names that begin with two underscores.
       if (!IsPrometheusName(name) || name.starts_with("__") ||
           name == "group" || name == "key" || name == "scope" ||
           name == "state") {
@@ -220,108 +122,90 @@ inline std::vector<LabelledKey> LabelKeys(
   return keys;
 }
 
-}  // namespace internal
+// Writes metrics, all samples of one together as the format wants it.
+class MetricWriter {
+ public:
+  MetricWriter(std::string_view prefix, std::vector<LabelledKey> keys)
+      : prefix_(prefix), keys_(std::move(keys)) {}
 
-inline std::string StatusTable(const std::vector<KeyStatus>& rows) {
-  std::vector<internal::StatusCells> table = {
-      {"key", "state", "returns", "in flight", "picks", "successes", "429s",
-       "failures", "left"}};
-  for (const KeyStatus& key : rows) internal::AddCells(key, table);
-  if (std::all_of(table.begin() + 1, table.end(),
-                  [](const auto& cells) { return cells.back().empty(); }))
-    table.front().back().clear();
-
-  std::array<std::size_t, std::tuple_size_v<internal::StatusCells>> widths{};
-  for (const internal::StatusCells& cells : table) {
-    for (std::size_t i = 0; i < cells.size(); ++i)
-      widths[i] = std::max(widths[i], internal::Width(cells[i]));
-  }
-  std::string text;
-  const auto out = std::back_inserter(text);
-  for (const internal::StatusCells& cells : table) {
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      const bool is_number = i >= 3 && i <= 7;
-      if (is_number) {
-        fmt::format_to(out, "{:>{}}  ", cells[i], widths[i]);
-      } else {
-        fmt::format_to(out, "{:<{}}  ", cells[i], widths[i]);
-      }
-    }
-    text.erase(text.find_last_not_of(' ') + 1);
-    text.push_back('\n');
-  }
-  return text;
-}
-
-inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
-                                    std::string_view prefix) {
-  if (!internal::IsPrometheusName(prefix)) {
-    throw std::invalid_argument(
-        "StatusPrometheus: the prefix must have letters, digits and _, and "
-        "begin with no digit");
-  }
-  const std::vector<internal::LabelledKey> keys = internal::LabelKeys(pools);
-  std::string text;
-  const auto out = std::back_inserter(text);
-
-  // All samples of a metric, which must stand together. `sample_key(key, add)`
-  // calls add(value, more labels) for each sample of one key.
-  const auto metric = [&](std::string_view name, std::string_view type,
-                          std::string_view help, const auto& sample_key) {
+  // For each key, `sample_key(key, add)` calls add(value, more labels) for each
+  // sample.
+  template <class SampleKey>
+  void Write(std::string_view name, std::string_view type,
+             std::string_view help, const SampleKey& sample_key) {
+    const auto out = std::back_inserter(text_);
     bool first = true;
-    for (const internal::LabelledKey& key : keys) {
+    for (const LabelledKey& key : keys_) {
       sample_key(*key.status, [&](auto value, const std::string& more = {}) {
         if (std::exchange(first, false)) {
           fmt::format_to(out, "# HELP {0}_{1} {2}\n# TYPE {0}_{1} {3}\n",
-                         prefix, name, help, type);
+                         prefix_, name, help, type);
         }
-        fmt::format_to(out, "{}_{}{{{}{}}} {}\n", prefix, name, key.labels,
+        fmt::format_to(out, "{}_{}{{{}{}}} {}\n", prefix_, name, key.labels,
                        more, value);
       });
     }
-  };
-  const auto add_states = [](KeyState now, const auto& add,
-                             const std::string& more = {}) {
-    for (const KeyState state : {KeyState::kAvailable, KeyState::kBusy,
-                                 KeyState::kCooling, KeyState::kFailed})
-      add(state == now ? 1 : 0,
-          more + "," + internal::Label("state", ToString(state)));
-  };
-  const auto scope_label = [](const ScopeStatus& scope) {
-    return "," + internal::Label("scope", scope.scope);
-  };
+  }
+  // The same with samples of each scope: `sample_scope(scope, add)`.
+  template <class SampleScope>
+  void WriteScopes(std::string_view name, std::string_view help,
+                   const SampleScope& sample_scope) {
+    Write(name, "gauge", help, [&](const KeyStatus& key, const auto& add) {
+      for (const ScopeStatus& scope : key.scopes) {
+        const std::string label = "," + Label("scope", scope.scope);
+        sample_scope(scope, [&](auto value, const std::string& more = {}) {
+          add(value, label + more);
+        });
+      }
+    });
+  }
 
-  metric("key_info", "gauge", "1 for each key, with its group.",
-         [](const KeyStatus& key, const auto& add) {
-           add(1, key.group.empty()
-                      ? ""
-                      : "," + internal::Label("group", key.group));
-         });
-  metric("key_state", "gauge",
-         "1 for the state that the whole key is in, 0 for the others.",
-         [&](const KeyStatus& key, const auto& add) {
-           add_states(key.state, add);
-         });
-  metric("key_return_seconds", "gauge",
-         "How long until time alone brings the whole key back.",
-         [](const KeyStatus& key, const auto& add) {
-           if (key.returns_in) add(internal::Seconds(*key.returns_in));
-         });
-  metric("key_weight", "gauge",
-         "The share of the picks that the key is meant to have.",
-         [](const KeyStatus& key, const auto& add) { add(key.weight); });
-  metric("key_in_flight", "gauge", "Requests that are out with the key.",
-         [](const KeyStatus& key, const auto& add) { add(key.in_flight); });
-  metric("key_max_in_flight", "gauge",
-         "The most requests that may be out with the key.",
-         [](const KeyStatus& key, const auto& add) {
-           if (key.max_in_flight > 0) add(key.max_in_flight);
-         });
+  std::string Take() { return std::move(text_); }
+
+ private:
+  const std::string_view prefix_;
+  const std::vector<LabelledKey> keys_;
+  std::string text_;
+};
+
+// Samples of a KeyStatus or a ScopeStatus.
+inline constexpr auto kSampleStates = [](const auto& status, const auto& add) {
+  for (const KeyState state : {KeyState::kAvailable, KeyState::kBusy,
+                               KeyState::kCooling, KeyState::kFailed})
+    add(state == status.state ? 1 : 0, "," + Label("state", ToString(state)));
+};
+inline constexpr auto kSampleReturn = [](const auto& status, const auto& add) {
+  if (status.returns_in) add(Seconds(*status.returns_in));
+};
+
+inline void WriteKeyMetrics(MetricWriter& writer) {
+  const auto gauge = [&](std::string_view name, std::string_view help,
+                         const auto& sample) {
+    writer.Write(name, "gauge", help, sample);
+  };
+  gauge("key_info", "1 for each key, with its group.",
+        [](const KeyStatus& key, const auto& add) {
+          add(1, key.group.empty() ? "" : "," + Label("group", key.group));
+        });
+  gauge("key_state",
+        "1 for the state that the whole key is in, 0 for the others.",
+        kSampleStates);
+  gauge("key_return_seconds",
+        "How long until time alone brings the whole key back.", kSampleReturn);
+  gauge("key_weight", "The share of the picks that the key is meant to have.",
+        [](const KeyStatus& key, const auto& add) { add(key.weight); });
+  gauge("key_in_flight", "Requests that are out with the key.",
+        [](const KeyStatus& key, const auto& add) { add(key.in_flight); });
+  gauge("key_max_in_flight", "The most requests that may be out with the key.",
+        [](const KeyStatus& key, const auto& add) {
+          if (key.max_in_flight > 0) add(key.max_in_flight);
+        });
 
   const auto counter = [&](std::string_view name, std::string_view help,
                            std::uint64_t KeyStatus::*count) {
-    metric(name, "counter", help,
-           [&](const KeyStatus& key, const auto& add) { add(key.*count); });
+    writer.Write(
+        name, "counter", help,
+        [&](const KeyStatus& key, const auto& add) { add(key.*count); });
   };
   counter("key_picks_total", "Times that the key was picked for a request.",
           &KeyStatus::picks);
@@ -331,31 +215,26 @@ inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
           &KeyStatus::rate_limits);
   counter("key_failures_total", "Times that the key failed.",
           &KeyStatus::failures);
+}
 
-  metric("key_scope_state", "gauge",
-         "The same as key_state, in a scope in which the key was limited or "
-         "limits were reported.",
-         [&](const KeyStatus& key, const auto& add) {
-           for (const ScopeStatus& scope : key.scopes)
-             add_states(scope.state, add, scope_label(scope));
-         });
-  metric("key_scope_return_seconds", "gauge",
-         "How long until time alone brings the key back in the scope.",
-         [&](const KeyStatus& key, const auto& add) {
-           for (const ScopeStatus& scope : key.scopes) {
-             if (scope.returns_in)
-               add(internal::Seconds(*scope.returns_in), scope_label(scope));
-           }
-         });
+inline void WriteScopeMetrics(MetricWriter& writer) {
+  writer.WriteScopes("key_scope_state",
+                     "The same as key_state, in a scope in which the key was "
+                     "limited or limits were reported.",
+                     kSampleStates);
+  writer.WriteScopes(
+      "key_scope_return_seconds",
+      "How long until time alone brings the key back in the scope.",
+      kSampleReturn);
+
   const auto limit = [&](std::string_view name, std::string_view help,
                          RateLimit RateLimits::*dimension,
                          std::optional<double> RateLimit::*number) {
-    metric(name, "gauge", help, [&](const KeyStatus& key, const auto& add) {
-      for (const ScopeStatus& scope : key.scopes) {
-        if (const auto known = internal::Known(scope.limits.*dimension.*number))
-          add(*known, scope_label(scope));
-      }
-    });
+    writer.WriteScopes(
+        name, help, [&](const ScopeStatus& scope, const auto& add) {
+          if (const auto known = Known(scope.limits.*dimension.*number))
+            add(*known);
+        });
   };
   limit("key_requests_limit",
         "The provider's limit of requests, which the keys of a group share.",
@@ -367,7 +246,21 @@ inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
         &RateLimits::tokens, &RateLimit::limit);
   limit("key_tokens_remaining", "What is left of key_tokens_limit.",
         &RateLimits::tokens, &RateLimit::remaining);
-  return text;
+}
+
+}  // namespace internal
+
+inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
+                                    std::string_view prefix) {
+  if (!internal::IsPrometheusName(prefix)) {
+    throw std::invalid_argument(
+        "StatusPrometheus: the prefix must have letters, digits and _, and "
+        "begin with no digit");
+  }
+  internal::MetricWriter writer(prefix, internal::LabelKeys(pools));
+  internal::WriteKeyMetrics(writer);
+  internal::WriteScopeMetrics(writer);
+  return writer.Take();
 }
 
 }  // namespace keyrotator

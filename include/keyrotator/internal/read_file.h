@@ -1,0 +1,84 @@
+// File: internal/read_file.h
+//
+// Reads a file that an operator named, and never hangs on what somebody put in
+// its place: a named pipe without a writer, or a device that has no end.
+//
+// Example:
+//   const auto [text, mode] =
+//       keyrotator::internal::ReadFile("/run/secrets/openai", 1'000'000,
+//                                      "a file with keys");
+
+#ifndef KEYROTATOR_INTERNAL_READ_FILE_H_
+#define KEYROTATOR_INTERNAL_READ_FILE_H_
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace keyrotator::internal {
+
+struct FileText {
+  std::string text;
+  // The permissions of the file that was read, as stat gives them.
+  mode_t mode = 0;
+};
+
+// The text of a regular file of at most `most` bytes; symbolic links are
+// followed. Throws std::runtime_error for anything else, with the reason alone:
+// the caller knows how to call the file. `expected` is what should be there, as
+// "a YAML file". Linear.
+inline FileText ReadFile(const std::filesystem::path& path, std::size_t most,
+                         std::string_view expected) {
+  const auto system_error = [] {
+    return std::runtime_error(std::generic_category().message(errno));
+  };
+  struct Descriptor {
+    ~Descriptor() {
+      if (number >= 0) close(number);
+    }
+    int number;
+  };
+  // O_NONBLOCK: opening a pipe would otherwise wait for a writer. What it is
+  // can only be asked of what is open, as a path may change its meaning.
+  const Descriptor file{
+      open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)};
+  if (file.number < 0) throw system_error();
+  struct stat status {};
+  if (fstat(file.number, &status) != 0) throw system_error();
+  if (!S_ISREG(status.st_mode)) {
+    throw std::runtime_error(fmt::format("{}, where {} should be",
+                                         S_ISDIR(status.st_mode) ? "a directory"
+                                         : S_ISFIFO(status.st_mode)
+                                             ? "a pipe"
+                                             : "a device",
+                                         expected));
+  }
+
+  FileText result{.text = {}, .mode = status.st_mode};
+  // Not status.st_size: a file of /proc says 0, and others may grow meanwhile.
+  std::array<char, std::size_t{64} << 10> piece;
+  while (true) {
+    const ssize_t count = read(file.number, piece.data(), piece.size());
+    if (count == 0) return result;
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw std::runtime_error("cannot be read");
+    result.text.append(piece.data(), static_cast<std::size_t>(count));
+    if (result.text.size() > most)
+      throw std::runtime_error(fmt::format("above {} MiB", most >> 20));
+  }
+}
+
+}  // namespace keyrotator::internal
+
+#endif  // KEYROTATOR_INTERNAL_READ_FILE_H_
