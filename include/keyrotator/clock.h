@@ -1,7 +1,7 @@
 // File: clock.h
 //
-// What a clock must offer, time arithmetic that cannot overflow, one way to
-// wait that suits every clock, and a clock that is cheaper to read.
+// What a clock must offer, time arithmetic that cannot overflow, and one way to
+// wait that suits every clock.
 //
 // A clock is anything with `now()`, `time_point` and `duration`: std::chrono's
 // clocks as they are, or an object with a state of its own. Two members are
@@ -9,20 +9,23 @@
 // (testing/manual_clock.h has them); a clock of another kind is asked for the
 // time every 20 ms while somebody waits:
 //
-//   // Calls `wake` after each change of the time, until the handle is
-//   destroyed. std::shared_ptr<void> OnAdvance(std::function<void()> wake);
-//   // Whether the time was moved to `t`, since somebody would wait for it
-//   otherwise. bool AdvanceForWaiter(time_point t);
+//   // Calls `wake` after each change of the time, until the handle that it
+//   // returns is destroyed.
+//   std::shared_ptr<void> OnAdvance(std::function<void()> wake);
+//   // Moves the time to `t` instead of letting somebody wait for it, or
+//   // returns false.
+//   bool AdvanceForWaiter(time_point t);
 //
-// Example: a clock of your own.
+// Example: a clock that counts the frames of a game.
 //   struct GameClock {
 //     using duration = std::chrono::milliseconds;
 //     using time_point = std::chrono::time_point<GameClock, duration>;
-//     time_point now() const { return time_point(duration(game->ticks() * 16));
-//     } const Game* game;
+//     time_point now() const { return time_point(duration(*frames * 16)); }
+//     const int* frames;
 //   };
-//   keyrotator::KeyRotator rotator(keys, {}, keyrotator::RoundRobin{},
-//   GameClock{&game});
+//   static int frames = 0;
+//   keyrotator::KeyRotator rotator({"sk-a"}, {}, keyrotator::RoundRobin{},
+//                                  GameClock{&frames});
 
 #ifndef KEYROTATOR_CLOCK_H_
 #define KEYROTATOR_CLOCK_H_

@@ -5,11 +5,12 @@
 //
 // A policy is a callable `std::size_t (const AvailableKeys&, const PickHint&)`
 // that returns the position of its choice among the keys that are usable now,
-// so a lambda is a policy:
+// so a lambda is a policy.
 //
-//   auto last = [](const keyrotator::AvailableKeys& keys, const
-//   keyrotator::PickHint&) { return keys.size() - 1; }; keyrotator::KeyRotator
-//   rotator({"sk-a", "sk-b"}, {}, last);
+// Example: the last key that is usable.
+//   auto last = [](const keyrotator::AvailableKeys& keys,
+//                  const keyrotator::PickHint&) { return keys.size() - 1; };
+//   keyrotator::KeyRotator rotator({"sk-a", "sk-b"}, {}, last);
 //
 // It is called under the rotator's lock with at least one key; it must not call
 // the rotator, block or throw. A position out of range means "none of these".

@@ -4,9 +4,10 @@
 //
 // Example:
 //   keyrotator::testing::ManualClock clock;
-//   keyrotator::KeyRotator rotator({"sk-a"}, {}, keyrotator::RoundRobin{},
-//   clock); rotator.MarkRateLimited("sk-a", 20s); clock.Advance(20s);  // wakes
-//   whoever waits for it in PickUntil or SleepUntil assert(rotator.Pick());
+//   keyrotator::KeyRotator rotator({"sk-a"}, {}, keyrotator::RoundRobin{}, clock);
+//   rotator.MarkRateLimited("sk-a", 20s);
+//   clock.Advance(20s);  // wakes the callers of PickUntil and SleepUntil
+//   assert(rotator.Pick());
 //
 // With AdvanceWhenWaiting() the clock jumps to what someone would wait for, so
 // that code that blocks is tested in one thread.
