@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Builds the tests in build/ and runs them. Arguments are passed on to ctest:
 #   tests/run.sh -R key_rotator
+# With -Og, as the tests are quick and the compiler is not; those that need it are
+# optimised all the same (tests/CMakeLists.txt). CXXFLAGS and CMAKE_BUILD_TYPE
+# replace that.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,7 +12,11 @@ bash .ci/install tests
 export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
 export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-$(nproc)}
 export CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}
-cmake -S . -B build -D CMAKE_BUILD_TYPE="${CMAKE_BUILD_TYPE:-Release}" \
+launcher=()
+if command -v ccache >/dev/null; then launcher=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+cmake -S . -B build "${launcher[@]}" \
+  -D CMAKE_BUILD_TYPE="${CMAKE_BUILD_TYPE-}" \
+  -D CMAKE_CXX_FLAGS="${CXXFLAGS--Og}" \
   -D KEYROTATOR_BUILD_TESTS=ON \
   -D KEYROTATOR_BUILD_EXAMPLES=OFF \
   -D KEYROTATOR_BUILD_BENCHMARKS=OFF

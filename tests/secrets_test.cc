@@ -2,9 +2,11 @@
 // rendered with marked secrets and searched for any six characters of them.
 
 #include <chrono>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "keyrotator/keyrotator.h"
@@ -18,15 +20,22 @@ using std::chrono::seconds;
 
 const std::string kMarked = "sk-QzXw7RtY2uIoP9aSdFgH4jKlM6nBvC";
 
-void CheckClean(const std::string& text) {
-  for (std::size_t i = 0; i + 6 <= kMarked.size(); ++i) {
-    const bool leaked = text.find(kMarked.substr(i, 6)) != std::string::npos;
-    // Not the text itself: a failing test must not print the secret either.
-    INFO("characters " << i << " to " << i + 5
-                       << " of the secret are in a text of " << text.size()
-                       << " bytes");
-    CHECK_FALSE(leaked);
+// Where six characters of `secret` begin that are in `text`; nothing if none are.
+std::optional<std::size_t> FindLeak(std::string_view text,
+                                    std::string_view secret = kMarked) {
+  for (std::size_t i = 0; i + 6 <= secret.size(); ++i) {
+    if (text.find(secret.substr(i, 6)) != std::string_view::npos) return i;
   }
+  return std::nullopt;
+}
+
+void CheckClean(const std::string& text) {
+  const auto leak = FindLeak(text);
+  // Not the text itself: a failing test must not print the secret either.
+  INFO("six characters of the secret, from "
+       << leak.value_or(0) << " on, are in a text of " << text.size()
+       << " bytes");
+  CHECK_FALSE(leak.has_value());
 }
 
 template <class... Args>
@@ -39,8 +48,14 @@ std::string ErrorOf(Args&&... args) {
   return {};
 }
 
-TEST_CASE("the search finds a secret", "[secrets]") {
-  CHECK(("x" + kMarked).find(kMarked.substr(3, 6)) != std::string::npos);
+TEST_CASE("the search finds any six characters of a secret, and no fewer",
+          "[secrets]") {
+  for (std::size_t i = 0; i + 6 <= kMarked.size(); ++i) {
+    CHECK(FindLeak("x" + kMarked.substr(i, 6) + "x") == i);
+    CHECK_FALSE(FindLeak("x" + kMarked.substr(i, 5) + "x"));
+  }
+  CHECK(FindLeak(kMarked) == 0U);
+  CHECK_FALSE(FindLeak(""));
 }
 
 TEST_CASE("no error tells a secret", "[secrets][S21]") {

@@ -5,9 +5,11 @@
 //
 // Example:
 //   keyrotator::ApiKey plain("sk-...");
-//   keyrotator::ApiKey from_environment(std::getenv("OPENAI_API_KEY"));  //
-//   unset: empty keyrotator::ApiKey named("sk-...", {.name = "prod-1", .group =
-//   "org-1", .weight = 2}); fmt::print("{}", named);  // prod-1
+//   keyrotator::ApiKey named("sk-...",
+//                            {.name = "prod-1", .group = "org-1", .weight = 2});
+//   fmt::print("{}", named);  // prod-1
+//   // Empty, and refused by the rotator, if the variable is not set:
+//   keyrotator::ApiKey from_environment(std::getenv("OPENAI_API_KEY"));
 
 #ifndef KEYROTATOR_API_KEY_H_
 #define KEYROTATOR_API_KEY_H_

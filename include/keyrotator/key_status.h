@@ -5,8 +5,9 @@
 // secret, and times as spans, so that they need no clock.
 //
 // Example:
-//   for (const keyrotator::KeyStatus& key : rotator.Snapshot())
-//   fmt::print("{}\n", key);
+//   for (const keyrotator::KeyStatus& key : rotator.Snapshot()) {
+//     fmt::print("{}\n", key);
+//   }
 //   // prod-1: cooling, returns in 12.5s (picks 40, in flight 1, rate limits 2)
 
 #ifndef KEYROTATOR_KEY_STATUS_H_

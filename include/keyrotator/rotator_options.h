@@ -3,10 +3,11 @@
 // How a rotator treats its keys. All of it has defaults.
 //
 // Example:
-//   keyrotator::KeyRotator rotator(keys, keyrotator::RotatorOptions{
-//       .cooldown = 30s,
-//       .on_event = [](const keyrotator::KeyEvent& event) { fmt::print(stderr,
-//       "{}\n", event); }});
+//   keyrotator::KeyRotator rotator(
+//       keys, {.max_waiters = 100,
+//              .on_event = [](const keyrotator::KeyEvent& event) {
+//                fmt::print(stderr, "{}\n", event);
+//              }});
 
 #ifndef KEYROTATOR_ROTATOR_OPTIONS_H_
 #define KEYROTATOR_ROTATOR_OPTIONS_H_

@@ -2,8 +2,11 @@
 # "// error: <regular expression>", the build must fail, and the first error
 # must match: what is said first is what a user reads. Otherwise it must pass.
 file(STRINGS ${FILE} first_line LIMIT_COUNT 1)
+if(CONFIG)  # none without a build type
+  set(config --config ${CONFIG})
+endif()
 execute_process(
-  COMMAND ${CMAKE_COMMAND} --build ${BUILD} --config ${CONFIG} --target ${TARGET}
+  COMMAND ${CMAKE_COMMAND} --build ${BUILD} ${config} --target ${TARGET}
   RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
 
 if(NOT first_line MATCHES "^// error: (.+)$")
