@@ -12,9 +12,9 @@ bash .ci/install tests
 export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
 export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-$(nproc)}
 export CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}
-launcher=()
-if command -v ccache >/dev/null; then launcher=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-cmake -S . -B build "${launcher[@]}" \
+# Consumers' projects (tests/consumer) take it from here, too.
+if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+cmake -S . -B build \
   -D CMAKE_BUILD_TYPE="${CMAKE_BUILD_TYPE-}" \
   -D CMAKE_CXX_FLAGS="${CXXFLAGS--Og}" \
   -D KEYROTATOR_BUILD_TESTS=ON \
