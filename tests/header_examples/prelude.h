@@ -4,9 +4,11 @@
 
 #include <keyrotator/http/transport.h>
 #include <keyrotator/keyrotator.h>
+#include <keyrotator/openai/sse.h>
 
 #include <cassert>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <optional>
 #include <stop_token>
@@ -15,7 +17,6 @@
 #include <vector>
 
 using namespace std::chrono_literals;
-namespace internal = keyrotator::internal;
 
 // A pool of keys, and a key that was picked.
 extern std::vector<keyrotator::ApiKey> keys;
@@ -26,9 +27,11 @@ extern std::optional<keyrotator::Lease> key;
 // The reader's HTTP client: what goes out, what comes back.
 extern std::string url, json, body;
 extern keyrotator::HttpResponse response;
+extern keyrotator::SseEvent event;
 extern keyrotator::ResponseSink& sink;
 extern std::stop_token stop;
 int Post(const std::string& url, const std::string& authorization);
 keyrotator::HttpResponse MySend(std::string_view secret);
 void Use(const keyrotator::HttpResponse& response);
+extern int listening;  // a socket
 void Log(const std::string& line);

@@ -4,9 +4,9 @@
 // 3986, so that every HTTP library reads the same host out of what it accepts.
 //
 // Example:
-//   auto url = internal::ParseUrl("https://api.openai.com/v1/models?key=s");
-//   url->origin  // "https://api.openai.com:443": the part to show to people
-//   url->target  // "/v1/models?key=s": may hold a secret
+//   auto url = keyrotator::internal::ParseUrl("https://host/v1/models?key=s");
+//   url->origin;  // "https://host:443": the part to show to people
+//   url->target;  // "/v1/models?key=s": may hold a secret
 
 #ifndef KEYROTATOR_HTTP_URL_H_
 #define KEYROTATOR_HTTP_URL_H_

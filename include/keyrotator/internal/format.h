@@ -2,7 +2,7 @@
 //
 // What has a name prints as it: with fmt, padded and aligned as text is.
 //
-// Example:
+// For instance, at namespace scope:
 //   enum class Color { kRed };
 //   constexpr std::string_view ToString(Color) { return "red"; }
 //   template <>

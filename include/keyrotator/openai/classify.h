@@ -24,7 +24,7 @@
 //   }
 //   // and for each event of a stream:
 //   if (auto verdict = keyrotator::ClassifyEvent(event.event, event.data)) {
-//     return Fail(*verdict);
+//     Log(verdict->message);
 //   }
 
 #ifndef KEYROTATOR_OPENAI_CLASSIFY_H_

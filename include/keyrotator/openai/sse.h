@@ -11,8 +11,8 @@
 //     std::printf("%.*s\n", int(event.data.size()), event.data.data());
 //     return event.data != "[DONE]";  // false: that is all I want
 //   };
-//   while (auto bytes = Read(socket)) {
-//     if (!parser.Feed(*bytes, print)) break;
+//   for (std::string_view bytes : {"data: a", "b\n\ndata: [DONE]\n\n"}) {
+//     if (!parser.Feed(bytes, print)) break;  // prints ab
 //   }
 //   parser.Finish(print);
 

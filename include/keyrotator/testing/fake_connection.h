@@ -6,6 +6,7 @@
 // FakeProvider alone.
 //
 // Example:
+//   int socket = accept(listening, nullptr, nullptr);
 //   keyrotator::testing::fake_internal::FakeConnection connection(socket);
 //   while (auto request = connection.Read()) connection.Write("not HTTP\r\n");
 //   connection.Reset();
