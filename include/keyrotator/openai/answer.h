@@ -134,8 +134,6 @@ class Answer {
  private:
   enum class Reading { kBody, kUndecided, kEvents };
 
-  static constexpr std::size_t kMaxErrorBody = std::size_t{256} << 10;
-
   static bool IsSuccess(int status) { return status >= 200 && status < 300; }
 
   static Verdict Failure(VerdictKind kind, std::string message) {

@@ -56,9 +56,9 @@
 #include "keyrotator/openai/sse.h"
 #include "keyrotator/openai/tried_keys.h"
 #include "keyrotator/openai/verdict.h"
+#include "keyrotator/pick_hint.h"
 #include "keyrotator/report.h"
 #include "keyrotator/retry_options.h"
-#include "keyrotator/selection.h"
 
 namespace keyrotator {
 
@@ -126,7 +126,7 @@ class Failover {
     }
     if (now < backoff_until_)
       return {.what = Do::kWait, .until = At(backoff_until_)};
-    if (in_time && !lease_) lease_ = PickInTurn(HintAt(now));
+    if (in_time && !lease_) lease_ = rotator_.Pick(HintAt(now), Queue::kInLine);
     if (lease_) return Send(now);
     return WaitForKey(now);
   }
@@ -238,11 +238,6 @@ class Failover {
     settled_ = false;
     answer_.emplace(classifier_, request_.stream);
     return {.what = Do::kSend, .until = At(deadline_)};
-  }
-
-  // A pick that overtakes nobody who waits: the deadline has passed.
-  std::optional<Lease> PickInTurn(const PickHint& hint) {
-    return rotator_.PickUntil(At(internal::kLongAgo), hint);
   }
 
   PickHint HintAt(internal::Nanos now) {
