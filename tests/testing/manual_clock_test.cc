@@ -5,6 +5,7 @@
 #include <stop_token>
 #include <thread>
 
+#include "keyrotator/wait.h"
 #include "tests/support/catch.h"
 
 namespace keyrotator {
