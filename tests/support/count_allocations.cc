@@ -8,9 +8,12 @@ namespace keyrotator::testing {
 namespace {
 
 std::atomic<std::size_t> allocations{0};
+std::atomic<std::size_t> large{0};
 
 void* Allocate(std::size_t size, std::size_t alignment) {
   allocations.fetch_add(1, std::memory_order_relaxed);
+  if (size > std::size_t{64} << 10)
+    large.fetch_add(1, std::memory_order_relaxed);
   // aligned_alloc wants a multiple of the alignment, and not 0.
   const std::size_t rounded = (size / alignment + 1) * alignment;
   return std::aligned_alloc(alignment, rounded);
@@ -26,6 +29,7 @@ constexpr std::size_t kUsual = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 }  // namespace
 
 std::size_t CountAllocations() { return allocations.load(); }
+std::size_t CountLargeAllocations() { return large.load(); }
 
 }  // namespace keyrotator::testing
 

@@ -11,6 +11,9 @@ namespace keyrotator::testing {
 // How often memory was allocated so far, by all threads.
 std::size_t CountAllocations();
 
+// And how often more than 64 KiB at once.
+std::size_t CountLargeAllocations();
+
 }  // namespace keyrotator::testing
 
 #endif  // KEYROTATOR_TESTS_SUPPORT_COUNT_ALLOCATIONS_H_
