@@ -1,7 +1,9 @@
 // File: classify_fuzz.cc
 //
-// libFuzzer: no response and no event, whatever its bytes, crashes the
-// classifier or yields a hint that is out of bounds.
+// libFuzzer: no response, event or request, whatever its bytes, crashes what
+// looks into it, or yields a hint that is out of bounds.
+//
+// libraries: simdjson
 //
 // An input is: one byte for the status, lines "name:value" up to a blank line,
 // then the body. A header named "event" names the event.
@@ -12,11 +14,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
 #include "keyrotator/openai/classify.h"
+#include "keyrotator/openai/request_model.h"
 
 namespace {
 
@@ -73,6 +75,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   } else if (event == "error") {
     std::abort();
   }
+  OpenAIClassifier stream;
+  stream.Completes(event, response.body);
+  if (internal::RequestModel(response.body).size() > internal::kMaxModelName)
+    std::abort();
   const RateLimits limits = ParseRateLimits(response.headers, now);
   Check(limits.requests);
   Check(limits.tokens);

@@ -1229,6 +1229,17 @@ TEST_CASE("a very long string beside an error does not hide it", "[classify]") {
   }
 }
 
+TEST_CASE("a success that is too long to be read counts as good",
+          "[classify]") {
+  std::string numbers = "[0";
+  while (numbers.size() < 400'000) numbers += ",1234567";
+  numbers += "]";
+  // A tool's error, which is none of the answer's, makes it be looked into.
+  const std::string tool = R"("output":[{"type":"mcp_call","error":"x"}])";
+  CHECK(KindOf(200, "{" + tool + ",\"a\":" + numbers + "}") == Kind::kOk);
+  CHECK(KindOf(200, "{" + tool + ",\"a\":" + numbers) == Kind::kTransient);
+}
+
 TEST_CASE("the last of duplicate members counts, whatever it is",
           "[classify]") {
   const auto kind = [](const char* body) { return KindOf(429, body); };

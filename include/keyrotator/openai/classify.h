@@ -46,6 +46,7 @@
 #include "keyrotator/internal/utf8.h"
 #include "keyrotator/openai/completion.h"
 #include "keyrotator/openai/error_body.h"
+#include "keyrotator/openai/json_document.h"
 #include "keyrotator/openai/retry_after.h"
 #include "keyrotator/openai/rules.h"
 #include "keyrotator/openai/verdict.h"
@@ -97,20 +98,11 @@ inline int InBandStatus(const ErrorFields& fields) {
 
 // --- The verdict ---
 
-// At most `size` bytes, not cut inside a UTF-8 character.
-inline std::string Shorten(std::string_view text, std::size_t size) {
-  if (text.size() <= size) return std::string(text);
-  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) {
-    --size;
-  }
-  return std::string(text.substr(0, size));
-}
-
 inline std::string CodeOf(const ErrorFields& fields) {
-  if (!fields.code.empty()) return Shorten(fields.code, kMaxCode);
-  if (!fields.type.empty()) return Shorten(fields.type, kMaxCode);
+  if (!fields.code.empty()) return std::string(Shorten(fields.code, kMaxCode));
+  if (!fields.type.empty()) return std::string(Shorten(fields.type, kMaxCode));
   if (fields.code_number) {
-    return Shorten(fmt::format("{:.0f}", *fields.code_number), kMaxCode);
+    return fmt::format("{:.0f}", *fields.code_number).substr(0, kMaxCode);
   }
   return {};
 }
@@ -169,13 +161,13 @@ inline Verdict JudgeError(int status, const Headers& headers,
   const auto verdict = [&](VerdictKind kind) {
     return MakeVerdict(kind, headers, fields, now);
   };
-  if (const auto kind = KindByName(fields)) return verdict(*kind);
-  if (status == 402) return verdict(KindByStatus(status));
-  if (const auto kind = KindByText(status, fields)) return verdict(*kind);
-  const VerdictKind kind = KindByStatus(status);
+  if (const auto kind = KindByName(fields)) return verdict(*kind);          // 2
+  if (status == 402) return verdict(KindByStatus(status));                  // 3
+  if (const auto kind = KindByText(status, fields)) return verdict(*kind);  // 4
+  const VerdictKind kind = KindByStatus(status);                            // 5
   const bool again =
       kind == VerdictKind::kCallerError && ShouldRetry(headers) == true;
-  return verdict(again ? VerdictKind::kTransient : kind);
+  return verdict(again ? VerdictKind::kTransient : kind);  // 6
 }
 
 // Rule 0.
@@ -213,7 +205,7 @@ inline Verdict JudgeSuccess(const HttpResponse& response,
     return JudgeError(InBandStatus(read.Fields()), response.headers,
                       read.Fields(), now);
   }
-  const bool good = read.complete && (paired || read.alone);
+  const bool good = (read.complete || read.too_long) && (paired || read.alone);
   return verdict(good ? VerdictKind::kOk : VerdictKind::kTransient);
 }
 
@@ -249,8 +241,9 @@ inline Verdict JudgeFailure(const HttpResponse& response,
 // are dates; the response's own header Date goes before it.
 //
 // Never throws for anything that a server can send. Of a body that is no
-// success at most 256 KiB are read; a success is read as JSON only if it may
-// hold an error, and is searched for that in one pass. Thread-safe.
+// success at most 256 KiB are read. A success is searched for an error in one
+// pass and is read as JSON only if it may hold one; if it then is longer than
+// 256 KiB, its long strings aside, it counts as good. Thread-safe.
 inline Verdict Classify(const HttpResponse& response,
                         std::chrono::system_clock::time_point now =
                             std::chrono::system_clock::now()) {
@@ -270,10 +263,7 @@ inline std::optional<Verdict> ClassifyEvent(
     std::chrono::system_clock::time_point now =
         std::chrono::system_clock::now()) {
   const bool named = event == "error" || event == "response.failed";
-  if (!named && data.find("\"error\"") == std::string_view::npos &&
-      data.find("\"response.failed\"") == std::string_view::npos) {
-    return std::nullopt;
-  }
+  if (!named && !internal::EventMayHoldError(data)) return std::nullopt;
   internal::ErrorBody read = internal::ReadErrorBody(data);
   if (!read.complete && data.size() <= internal::kMaxErrorBody) {
     read = internal::ReadErrorBody(internal::ToValidUtf8(data));

@@ -22,7 +22,6 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -38,6 +37,7 @@
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/classify.h"
 #include "keyrotator/openai/failover.h"
+#include "keyrotator/openai/request_model.h"
 #include "keyrotator/openai/sse.h"
 #include "keyrotator/openai/verdict.h"
 
@@ -100,43 +100,6 @@ struct Reply {
 };
 
 namespace internal {
-
-// Reads through a JSON text once: whether it is one, and its top-level "model".
-class RequestReader final : public nlohmann::json_sax<nlohmann::json> {
- public:
-  const std::string& model() const { return model_; }
-  std::size_t error_at() const { return error_at_; }
-
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t& value) override {
-    if (depth_ == 1 && at_model_) model_ = value;
-    return true;
-  }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override { return ++depth_ > 0; }
-  bool key(string_t& name) override {
-    if (depth_ == 1) at_model_ = name == "model";
-    return true;
-  }
-  bool end_object() override { return depth_-- > 0; }
-  bool start_array(std::size_t) override { return ++depth_ > 0; }
-  bool end_array() override { return depth_-- > 0; }
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::json::exception&) override {
-    error_at_ = position;
-    return false;
-  }
-
- private:
-  std::size_t depth_ = 0;
-  bool at_model_ = false;
-  std::string model_;
-  std::size_t error_at_ = 0;
-};
 
 // RFC 6761, 6.3 and RFC 1122, 3.2.1.3.
 inline bool IsLoopback(std::string_view host) {
@@ -320,13 +283,7 @@ class OpenAIClient {
     if (!url_error_.empty()) return url_error_;
     if (what.path.empty() || what.path[0] != '/')
       return "The path must begin with a slash, as in /embeddings.";
-    if (std::string_view(what.method) != "POST") return {};
-    internal::RequestReader reader;
-    if (!nlohmann::json::sax_parse(what.body, &reader)) {
-      return fmt::format("The body is not JSON: see byte {}.",
-                         reader.error_at());
-    }
-    if (scope.empty()) scope = reader.model();
+    if (scope.empty()) scope = internal::RequestModel(what.body);
     return {};
   }
 

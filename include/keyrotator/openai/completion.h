@@ -1,6 +1,7 @@
 // File: openai/completion.h
 //
-// Whether the answer in a stream is complete, told by what its events say.
+// Whether the answer in a stream is complete, told by what its events say. They
+// are walked over, whatever their size; that they are JSON is not checked.
 //
 // Example:
 //   keyrotator::internal::Completion completion;
@@ -10,90 +11,16 @@
 #define KEYROTATOR_OPENAI_COMPLETION_H_
 
 #include <algorithm>
-#include <array>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include "keyrotator/internal/text.h"
+#include "keyrotator/openai/json_scan.h"
 
 namespace keyrotator::internal {
-
-// What the choices of a streamed chunk say: the index of each, and whether it
-// is finished. Reads the JSON as a sequence of tokens; nothing recurses.
-class ChoiceReader : public nlohmann::json_sax<nlohmann::json> {
- public:
-  struct Choice {
-    std::int64_t index = 0;
-    bool finished = false;
-  };
-
-  const std::vector<Choice>& choices() const { return choices_; }
-  const std::string& type() const { return type_; }  // the top-level one
-
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t value) override {
-    return OnNumber(value);
-  }
-  bool number_unsigned(number_unsigned_t value) override {
-    return OnNumber(static_cast<std::int64_t>(value));
-  }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t& value) override {
-    if (depth_ == 1 && keys_[1] == "type") type_ = value;
-    if (InChoice() && keys_[3] == "finish_reason" && !value.empty())
-      choices_.back().finished = true;
-    return true;
-  }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override {
-    const bool entered = Enter();
-    if (InChoice()) choices_.emplace_back();
-    return entered;
-  }
-  bool key(string_t& name) override {
-    if (depth_ < keys_.size()) keys_[depth_] = name;
-    return true;
-  }
-  bool end_object() override { return Leave(); }
-  bool start_array(std::size_t) override { return Enter(); }
-  bool end_array() override { return Leave(); }
-  bool parse_error(std::size_t, const std::string&,
-                   const nlohmann::json::exception&) override {
-    return false;
-  }
-
- private:
-  static constexpr std::size_t kMaxDepth = 64;
-
-  bool Enter() {
-    ++depth_;
-    // A key from a sibling is none of this value's.
-    if (depth_ < keys_.size()) keys_[depth_].clear();
-    return depth_ <= kMaxDepth;
-  }
-
-  // {"choices": [{...}]}: the object in an array in an object.
-  bool InChoice() const { return depth_ == 3 && keys_[1] == "choices"; }
-  bool OnNumber(std::int64_t value) {
-    if (InChoice() && keys_[3] == "index") choices_.back().index = value;
-    return true;
-  }
-  bool Leave() {
-    --depth_;
-    return true;
-  }
-
-  std::size_t depth_ = 0;
-  std::array<std::string, 4> keys_;  // the last key at each depth
-  std::vector<Choice> choices_;
-  std::string type_;
-};
 
 // Whether `data` has a member of that name whose value does not begin with
 // `but`. In JSON text quotes are escaped, so no model's words look like that.
@@ -123,23 +50,41 @@ class Completion {
         data.find("\"message_stop\"") != std::string_view::npos ||
         data.find("\"response.") != std::string_view::npos;
     if (!finishes && !other_choice && !typed) return false;
-    ChoiceReader reader;
-    nlohmann::json::sax_parse(data, &reader,
-                              nlohmann::json::input_format_t::json, false);
-    if (IsLast(reader.type())) return true;
-    for (const auto& choice : reader.choices()) {
-      bool& finished = choices_[choice.index];
-      finished = finished || choice.finished;
-    }
-    return finishes &&
-           std::all_of(choices_.begin(), choices_.end(),
-                       [](const auto& choice) { return choice.second; });
+    bool last = false;
+    ForEachMember(data, [&](std::string_view name, std::string_view value) {
+      if (name == "\"type\"") last = IsLast(Unquote(value));
+      if (name == "\"choices\"")
+        ForEachElement(value, [&](std::string_view c) { Follow(c); });
+    });
+    return last || (finishes && std::all_of(choices_.begin(), choices_.end(),
+                                            [](const auto& choice) {
+                                              return choice.second;
+                                            }));
   }
 
  private:
   static bool IsLast(std::string_view name) {
     return name == "message_stop" || name == "response.completed" ||
            name == "response.incomplete";
+  }
+
+  static std::string_view Unquote(std::string_view json) {
+    return json.size() < 2 || json[0] != '"' ? std::string_view()
+                                             : json.substr(1, json.size() - 2);
+  }
+
+  // Takes note of what a choice says.
+  void Follow(std::string_view choice) {
+    if (!choice.starts_with('{')) return;
+    std::int64_t index = 0;
+    bool finished = false;
+    ForEachMember(choice, [&](std::string_view name, std::string_view value) {
+      if (name == "\"index\"")
+        std::from_chars(value.data(), value.data() + value.size(), index);
+      if (name == "\"finish_reason\"")
+        finished = finished || !Unquote(value).empty();
+    });
+    choices_[index] |= finished;
   }
 
   // Those that were seen, and whether they are finished. There is a first one

@@ -12,14 +12,11 @@
 #define KEYROTATOR_OPENAI_ERROR_BODY_H_
 
 #include <fmt/format.h>
+#include <simdjson.h>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstdint>
-#include <functional>
-#include <iterator>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,12 +24,10 @@
 #include <vector>
 
 #include "keyrotator/internal/text.h"
-#include "keyrotator/openai/verdict.h"
+#include "keyrotator/openai/json_document.h"
+#include "keyrotator/openai/json_scan.h"
 
 namespace keyrotator::internal {
-
-// Error bodies nest six deep; what goes beyond this is an attack.
-inline constexpr std::size_t kMaxJsonDepth = 64;
 
 // The members of an error that a verdict rests on. Empty: absent, or not text.
 struct ErrorFields {
@@ -73,8 +68,9 @@ struct ErrorBody {
   ErrorObject error;      // the top-level "error"
   ErrorObject choice;     // choices[0].error
   ErrorObject response;   // response.error, in events of the Responses API
-  bool complete = false;  // the first JSON value was read to its end
-  bool alone = false;     // and nothing but blanks follows it
+  bool complete = false;  // the first JSON value was read
+  bool too_long = false;  // or was not, as it is too long
+  bool alone = false;     // nothing but blanks follows it
 
   bool HasError() const { return error.present || choice.present; }
 
@@ -87,330 +83,165 @@ struct ErrorBody {
   }
 };
 
-// Fills an ErrorBody from the JSON reader's events (nlohmann's SAX interface).
-// Keeps the few members that count and forgets the rest as it passes, so
-// neither depth nor size costs memory. A later duplicate replaces an earlier
-// one whole.
-class ErrorReader {
- public:
-  explicit ErrorReader(ErrorBody& body) : body_(body) {}
+// --- Reading ---
 
-  bool null() { return Scalar({}, std::nullopt, true); }
-  bool boolean(bool value) { return Scalar({}, std::nullopt, !value); }
-  bool number_integer(std::int64_t value) {
-    return Number(static_cast<double>(value));
+using JsonValue = simdjson::dom::element;
+
+// What is no text reads as empty text, what is no number as none.
+inline std::string TextOf(JsonValue value) {
+  std::string_view text;
+  return value.get(text) == simdjson::SUCCESS ? std::string(text)
+                                              : std::string();
+}
+inline std::optional<double> NumberOf(JsonValue value) {
+  double number = 0;
+  return value.get(number) == simdjson::SUCCESS ? std::optional(number)
+                                                : std::nullopt;
+}
+
+// null, false, 0, "", {} or [].
+inline bool IsEmpty(JsonValue value) {
+  using Type = simdjson::dom::element_type;
+  switch (value.type()) {
+    case Type::NULL_VALUE:
+      return true;
+    case Type::BOOL:
+      return !value.get_bool().value_unsafe();
+    case Type::STRING:
+      return value.get_string().value_unsafe().empty();
+    case Type::OBJECT:
+      return value.get_object().value_unsafe().size() == 0;
+    case Type::ARRAY:
+      return value.get_array().value_unsafe().size() == 0;
+    default:
+      return NumberOf(value) == 0.0;
   }
-  bool number_unsigned(std::uint64_t value) {
-    return Number(static_cast<double>(value));
+}
+
+// Calls visit(name, value) for each member of an object; for anything else, not
+// at all. Of members with one name the last counts, so a visitor overwrites.
+template <class Visit>
+void ForEachMember(JsonValue value, Visit visit) {
+  simdjson::dom::object object;
+  if (value.get(object) != simdjson::SUCCESS) return;
+  for (const auto member : object) visit(member.key, member.value);
+}
+
+template <class Visit>
+void ForEachElement(JsonValue value, Visit visit) {
+  simdjson::dom::array array;
+  if (value.get(array) != simdjson::SUCCESS) return;
+  for (const JsonValue element : array) visit(element);
+}
+
+// The first element of an array.
+inline std::optional<JsonValue> FirstOf(JsonValue value) {
+  JsonValue first;
+  return value.is_array() && value.at(0).get(first) == simdjson::SUCCESS
+             ? std::optional(first)
+             : std::nullopt;
+}
+
+inline void ReadField(std::string_view name, JsonValue value,
+                      ErrorFields& fields) {
+  if (name == "code") {
+    fields.code = TextOf(value);
+    fields.code_number = NumberOf(value);
+  } else if (name == "type") {
+    fields.type = TextOf(value);
+  } else if (name == "message") {
+    fields.message = TextOf(value);
+  } else if (name == "error") {
+    fields.error = TextOf(value);
+  } else if (name == "detail") {
+    fields.detail = TextOf(value);
+  } else if (name == "title") {
+    fields.title = TextOf(value);
   }
-  bool number_float(double value, const std::string&) { return Number(value); }
-  bool string(std::string& value) {
-    const bool empty = value.empty();
-    return Scalar(std::move(value), std::nullopt, empty);
-  }
-  bool binary(nlohmann::json::binary_t&) { return false; }
+}
 
-  bool key(std::string& name) {
-    if (Here() == At::kError) error_->present = true;
-    key_ = std::move(name);
-    return true;
-  }
+inline void ReadDetails(JsonValue details, ErrorFields& fields) {
+  fields.reasons.clear();
+  fields.retry_delay.clear();
+  ForEachElement(details, [&](JsonValue detail) {
+    std::string type;
+    std::string reason;
+    std::string delay;
+    ForEachMember(detail, [&](std::string_view name, JsonValue value) {
+      if (name == "@type") type = TextOf(value);
+      if (name == "reason") reason = TextOf(value);
+      if (name == "retryDelay") delay = TextOf(value);
+    });
+    if (!reason.empty()) fields.reasons.push_back(std::move(reason));
+    if (type.ends_with("google.rpc.RetryInfo") && !delay.empty())
+      fields.retry_delay = std::move(delay);
+  });
+}
 
-  bool start_object(std::size_t) { return Enter(true); }
-  bool start_array(std::size_t) { return Enter(false); }
-  bool end_object() { return Leave(); }
-  bool end_array() { return Leave(); }
+inline void ReadMetadata(JsonValue metadata, ErrorFields& fields) {
+  fields.reset.clear();
+  fields.raw.clear();
+  fields.flagged_input = false;
+  ForEachMember(metadata, [&](std::string_view name, JsonValue value) {
+    if (name == "raw") fields.raw = TextOf(value);
+    if (name == "flagged_input") fields.flagged_input = !IsEmpty(value);
+    if (name != "headers") return;
+    fields.reset.clear();
+    ForEachMember(value, [&](std::string_view header, JsonValue reset) {
+      if (Lower(header) != "x-ratelimit-reset") return;
+      const auto number = NumberOf(reset);
+      fields.reset = number ? fmt::format("{:.0f}", *number) : TextOf(reset);
+    });
+  });
+}
 
-  bool parse_error(std::size_t, const std::string&,
-                   const nlohmann::json::exception&) {
-    return false;
-  }
+inline ErrorObject ReadError(JsonValue value) {
+  ErrorObject error{
+      .present = !IsEmpty(value), .is_object = value.is_object(), .fields = {}};
+  error.fields.message = TextOf(value);
+  ForEachMember(value, [&](std::string_view name, JsonValue member) {
+    ReadField(name, member, error.fields);
+    if (name == "details") ReadDetails(member, error.fields);
+    if (name == "metadata") ReadMetadata(member, error.fields);
+  });
+  return error;
+}
 
- private:
-  // The places in a body that are looked into.
-  enum class At : std::uint8_t {
-    kOutside,
-    kTopList,
-    kTop,
-    kChoices,
-    kChoice,
-    kResponse,
-    kError,
-    kErrorList,
-    kDetails,
-    kDetail,
-    kMetadata,
-    kHeaders,
-    kElsewhere,
-  };
-  struct Frame {
-    At at;
-    bool first = true;  // of an array: no element was seen yet
-  };
+// The member "error" of an object, or of nothing.
+inline ErrorObject ReadErrorOf(std::optional<JsonValue> value) {
+  ErrorObject error;
+  if (!value) return error;
+  ForEachMember(*value, [&](std::string_view name, JsonValue member) {
+    if (name == "error") error = ReadError(member);
+  });
+  return error;
+}
 
-  At Here() const { return frames_.empty() ? At::kOutside : frames_.back().at; }
-
-  // The error object that `key_` names here, or null.
-  ErrorObject* ErrorHere() {
-    if (key_ != "error") return nullptr;
-    if (Here() == At::kTop) return &body_.error;
-    if (Here() == At::kChoice) return &body_.choice;
-    if (Here() == At::kResponse) return &body_.response;
-    return nullptr;
-  }
-
-  // A value begins: forgets what an earlier member of that name left.
-  void Begin() {
-    if (ErrorObject* error = ErrorHere()) *error = {};
-    switch (Here()) {
-      case At::kTop:
-        if (key_ == "choices") body_.choice = {};
-        if (key_ == "response") body_.response = {};
-        break;
-      case At::kErrorList:
-        error_->present = true;
-        break;
-      case At::kError:
-        if (key_ == "details") {
-          error_->fields.reasons.clear();
-          error_->fields.retry_delay.clear();
-        } else if (key_ == "metadata") {
-          error_->fields.reset.clear();
-          error_->fields.raw.clear();
-          error_->fields.flagged_input = false;
-        }
-        break;
-      case At::kMetadata:
-        if (key_ == "headers") error_->fields.reset.clear();
-        break;
-      default:
-        break;
-    }
-  }
-
-  bool Number(double value) { return Scalar({}, value, value == 0); }
-
-  bool Scalar(std::string text, std::optional<double> number, bool empty) {
-    Begin();
-    if (ErrorObject* error = ErrorHere()) {
-      error->present = !empty;
-      error->fields.message = text;
-    }
-    Keep(std::move(text), number, empty);
-    Ended();
-    return true;
-  }
-
-  // Takes a member's value; a value that is not text counts as empty text.
-  void Keep(std::string text, std::optional<double> number, bool empty) {
-    switch (Here()) {
-      case At::kTop:
-        KeepField(body_.top, std::move(text), number);
-        break;
-      case At::kError:
-        KeepField(error_->fields, std::move(text), number);
-        break;
-      case At::kDetail:
-        if (key_ == "@type")
-          detail_type_ = std::move(text);
-        else if (key_ == "reason")
-          detail_reason_ = std::move(text);
-        else if (key_ == "retryDelay")
-          detail_delay_ = std::move(text);
-        break;
-      case At::kMetadata:
-        if (key_ == "raw") error_->fields.raw = std::move(text);
-        if (key_ == "flagged_input") error_->fields.flagged_input = !empty;
-        break;
-      case At::kHeaders:
-        if (Lower(key_) == "x-ratelimit-reset") {
-          error_->fields.reset =
-              number ? fmt::format("{:.0f}", *number) : std::move(text);
-        }
-        break;
-      default:
-        break;
-    }
-  }
-
-  void KeepField(ErrorFields& fields, std::string text,
-                 std::optional<double> number) {
-    if (key_ == "code") {
-      fields.code = std::move(text);
-      fields.code_number = number;
-    } else if (key_ == "type") {
-      fields.type = std::move(text);
-    } else if (key_ == "message") {
-      fields.message = std::move(text);
-    } else if (key_ == "error") {
-      fields.error = std::move(text);
-    } else if (key_ == "detail") {
-      fields.detail = std::move(text);
-    } else if (key_ == "title") {
-      fields.title = std::move(text);
-    }
-  }
-
-  bool Enter(bool is_object) {
-    if (frames_.size() == kMaxJsonDepth) return false;
-    Begin();
-    Keep({}, std::nullopt, true);
-    const At inside = Inside(is_object);
-    if (inside == At::kError || inside == At::kErrorList) {
-      error_ = ErrorHere();
-      error_->is_object = is_object;
-    } else if (inside == At::kDetail) {
-      detail_type_.clear();
-      detail_reason_.clear();
-      detail_delay_.clear();
-    }
-    if (!frames_.empty()) frames_.back().first = false;
-    frames_.push_back({inside});
-    return true;
-  }
-
-  // Which place the object or array is that begins here.
-  At Inside(bool is_object) {
-    if (ErrorHere() != nullptr) return is_object ? At::kError : At::kErrorList;
-    const auto is = [&](bool object, std::string_view name) {
-      return is_object == object && key_ == name;
-    };
-    switch (Here()) {
-      case At::kOutside:
-        return is_object ? At::kTop : At::kTopList;
-      case At::kTopList:
-        return is_object && frames_.back().first ? At::kTop : At::kElsewhere;
-      case At::kTop:
-        if (is(false, "choices")) return At::kChoices;
-        return is(true, "response") ? At::kResponse : At::kElsewhere;
-      case At::kChoices:
-        return is_object && frames_.back().first ? At::kChoice : At::kElsewhere;
-      case At::kError:
-        if (is(false, "details")) return At::kDetails;
-        return is(true, "metadata") ? At::kMetadata : At::kElsewhere;
-      case At::kDetails:
-        return is_object ? At::kDetail : At::kElsewhere;
-      case At::kMetadata:
-        return is(true, "headers") ? At::kHeaders : At::kElsewhere;
-      default:
-        return At::kElsewhere;
-    }
-  }
-
-  bool Leave() {
-    if (Here() == At::kDetail) {
-      ErrorFields& fields = error_->fields;
-      if (!detail_reason_.empty()) fields.reasons.push_back(detail_reason_);
-      if (detail_type_.ends_with("google.rpc.RetryInfo") &&
-          !detail_delay_.empty()) {
-        fields.retry_delay = detail_delay_;
-      }
-    }
-    frames_.pop_back();
-    Ended();
-    return true;
-  }
-
-  void Ended() {
-    if (frames_.empty()) {
-      body_.complete = true;
-    } else {
-      frames_.back().first = false;
-    }
-  }
-
-  ErrorBody& body_;
-  std::vector<Frame> frames_;
-  std::string key_;               // of the member whose value comes next
-  ErrorObject* error_ = nullptr;  // that we are in, or were in last
-  std::string detail_type_;
-  std::string detail_reason_;
-  std::string detail_delay_;
-};
-
-// Walks over JSON text and leaves out the rest of a string once it is longer
-// than kMaxErrorBody, as the JSON reader holds each string whole (twice): an
-// image beside an error must not cost its size. What is left out is not
-// checked.
-class JsonBytes {
- public:
-  using iterator_category = std::input_iterator_tag;
-  using value_type = char;
-  using difference_type = std::ptrdiff_t;
-  using pointer = const char*;
-  using reference = const char&;
-
-  JsonBytes(const char* at, const char* end) : at_(at), end_(end) {}
-
-  reference operator*() const { return *at_; }
-  bool operator==(const JsonBytes& other) const { return at_ == other.at_; }
-
-  JsonBytes& operator++() {
-    const char c = *at_++;
-    if (!in_string_) {
-      in_string_ = c == '"';
-      length_ = 0;
-    } else if (escaped_) {
-      escaped_ = false;
-    } else if (c == '"') {
-      in_string_ = false;
-    } else {
-      escaped_ = c == '\\';
-      plain_ =
-          escaped_ || static_cast<unsigned char>(c) >= 0x80 ? 0 : plain_ + 1;
-      // Not inside a character: an escaped pair of surrogates is 12 bytes long.
-      if (++length_ > kMaxErrorBody && plain_ > 12) SkipString();
-    }
-    return *this;
-  }
-  JsonBytes operator++(int) {
-    JsonBytes before = *this;
-    ++*this;
-    return before;
-  }
-
- private:
-  // Up to the quote that ends the string: one after an even number of
-  // backslashes.
-  void SkipString() {
-    for (;; ++at_) {
-      at_ = std::find(at_, end_, '"');
-      const char* before = at_;
-      while (before[-1] == '\\') --before;
-      if (at_ == end_ || (at_ - before) % 2 == 0) return;
-    }
-  }
-
-  const char* at_;
-  const char* end_;
-  bool in_string_ = false;
-  bool escaped_ = false;    // a backslash came before
-  std::size_t length_ = 0;  // of the string so far
-  std::size_t plain_ = 0;  // ASCII bytes since the last that was not, or escape
-};
-
-// Reads the first JSON value of a body. What the reader refuses (cut short, too
-// deep, not UTF-8, a number beyond a double) leaves nothing but !complete.
+// Reads the first JSON value of a body; see JsonDocument for what it refuses.
 inline ErrorBody ReadErrorBody(std::string_view text) {
+  const JsonDocument document(text);
+  const auto root = document.root();
   ErrorBody body;
-  ErrorReader reader(body);
-  const char* end = text.data() + text.size();
-  body.alone = nlohmann::json::sax_parse(JsonBytes(text.data(), end),
-                                         JsonBytes(end, end), &reader);
-  if (!body.complete) body = {};
+  body.complete = root.has_value();
+  body.too_long = document.too_long();
+  body.alone = document.alone();
+  if (!root) return body;
+  ForEachMember(FirstOf(*root).value_or(*root),
+                [&](std::string_view name, JsonValue value) {
+                  ReadField(name, value, body.top);
+                  if (name == "error") body.error = ReadError(value);
+                  if (name == "choices")
+                    body.choice = ReadErrorOf(FirstOf(value));
+                  if (name == "response") body.response = ReadErrorOf(value);
+                });
   return body;
 }
 
+// --- What a body is ---
+
 // The body without a byte order mark and blanks around it.
 inline std::string_view TrimBody(std::string_view body) {
-  constexpr std::string_view kMark = "\xEF\xBB\xBF";
-  if (body.starts_with(kMark)) body.remove_prefix(kMark.size());
-  return Trim(body);
-}
-
-inline bool StartsWithoutCase(std::string_view text, std::string_view lower) {
-  return text.size() >= lower.size() &&
-         Lower(text.substr(0, lower.size())) == lower;
+  return Trim(SkipMark(body));
 }
 
 inline bool OpensJson(std::string_view body) {
@@ -418,11 +249,13 @@ inline bool OpensJson(std::string_view body) {
 }
 
 inline bool LooksLikeHtml(std::string_view body) {
+  if (!body.starts_with('<')) return false;
   constexpr auto kOpenings = std::to_array<std::string_view>(
       {"<!doctype", "<html", "<head", "<body", "<title", "<meta", "<!--"});
+  const std::string opening = Lower(body.substr(0, 9));
   return std::any_of(
       kOpenings.begin(), kOpenings.end(),
-      [&](std::string_view tag) { return StartsWithoutCase(body, tag); });
+      [&](std::string_view tag) { return opening.starts_with(tag); });
 }
 
 // Whether the bytes hold `"error":` with a value that is not plainly empty. A
@@ -430,12 +263,9 @@ inline bool LooksLikeHtml(std::string_view body) {
 // would be escaped, so no text that a model wrote can look like that.
 inline bool MayHoldError(std::string_view body) {
   constexpr std::string_view kName = "\"error\"";
-  const std::boyer_moore_horspool_searcher searcher(kName.begin(), kName.end());
-  auto at = body.begin();
-  while ((at = std::search(at, body.end(), searcher)) != body.end()) {
-    at += kName.size();
-    std::string_view rest =
-        SkipBlanks(body.substr(static_cast<std::size_t>(at - body.begin())));
+  for (std::size_t at = body.find(kName); at != body.npos;
+       at = body.find(kName, at + kName.size())) {
+    std::string_view rest = SkipBlanks(body.substr(at + kName.size()));
     if (!rest.starts_with(':')) continue;
     rest = SkipBlanks(rest.substr(1));
     const bool empty =
@@ -443,6 +273,17 @@ inline bool MayHoldError(std::string_view body) {
         rest.starts_with("\"\"") ||
         (rest.starts_with('{') && SkipBlanks(rest.substr(1)).starts_with('}'));
     if (!empty) return true;
+  }
+  return false;
+}
+
+// The same for an event, whose type may say it, too.
+inline bool EventMayHoldError(std::string_view data) {
+  for (std::size_t at = data.find('"'); at != data.npos;
+       at = data.find('"', at + 1)) {
+    const std::string_view rest = data.substr(at + 1);
+    if (rest.starts_with("error\"") || rest.starts_with("response.failed\""))
+      return true;
   }
   return false;
 }

@@ -1,0 +1,78 @@
+#include "keyrotator/openai/json_scan.h"
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace keyrotator::internal {
+namespace {
+
+using Members = std::vector<std::pair<std::string, std::string>>;
+
+TEST_CASE("a value is skipped to its end, and no further", "[json_scan]") {
+  for (const char* value :
+       {"1", "-1.5e3", "null", "\"\"", "\"a\"", "\"\\\"\"", "\"\\\\\"",
+        "\"\\\\\\\"\"", "[]", "{}", "[[]]", "{\"a\":[1,\"]\",{}]}"}) {
+    for (const char* after : {"", ",1", "]", "}", " x"}) {
+      CAPTURE(value, after);
+      const std::string whole = std::string(" ") + value + after;
+      std::string_view text = whole;
+      CHECK(SkipValue(text));
+      CHECK(text == after);
+    }
+  }
+}
+
+TEST_CASE("what has no end is no value", "[json_scan]") {
+  for (const char* value : {"", " ", "\"", "\"a", "\"\\\"", "\"a\\\\\\\"", "[",
+                            "[[]", "{\"a\":\"}", "]", "}", ","}) {
+    CAPTURE(value);
+    std::string_view text = value;
+    CHECK_FALSE(SkipValue(text));
+  }
+}
+
+TEST_CASE("nesting is skipped up to a depth", "[json_scan]") {
+  std::string_view text = "[[[]]]";
+  CHECK(SkipValue(text, 3));
+  text = "[[[]]]";
+  CHECK_FALSE(SkipValue(text, 2));
+}
+
+TEST_CASE("members are given as they stand there", "[json_scan]") {
+  std::string_view text = " { \"a\" : 1 ,\n\"\\u0062\":[1, {}] } rest";
+  Members members;
+  CHECK(ForEachMember(text, [&](std::string_view name, std::string_view value) {
+    members.emplace_back(name, value);
+  }));
+  CHECK(members == Members{{"\"a\"", "1"}, {"\"\\u0062\"", "[1, {}]"}});
+  CHECK(text == " rest");
+}
+
+TEST_CASE("elements are given as they stand there", "[json_scan]") {
+  std::string_view text = "[1 , \"a]\",[ ]]";
+  std::vector<std::string> elements;
+  CHECK(ForEachElement(text,
+                       [&](std::string_view e) { elements.emplace_back(e); }));
+  CHECK(elements == std::vector<std::string>{"1", "\"a]\"", "[ ]"});
+  CHECK(text.empty());
+}
+
+TEST_CASE("what is no object or array is said to be none", "[json_scan]") {
+  const auto none = [](auto&&...) {};
+  for (const char* json : {"", "1", "[1", "[1,", "[1 2]", "[,]", "{", "{\"a\"",
+                           "{\"a\":", "{\"a\":1", "{\"a\":1,", "{1:2}",
+                           "{\"a\":1 \"b\":2}", "{,}"}) {
+    CAPTURE(json);
+    std::string_view text = json;
+    CHECK_FALSE(ForEachMember(text, none));
+    text = json;
+    CHECK_FALSE(ForEachElement(text, none));
+  }
+}
+
+}  // namespace
+}  // namespace keyrotator::internal
