@@ -25,6 +25,7 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
+#include "keyrotator/internal/format.h"
 #include "keyrotator/limits.h"
 
 namespace keyrotator {
@@ -163,23 +164,12 @@ inline std::string ReturnText(
 }  // namespace keyrotator
 
 template <>
-struct fmt::formatter<keyrotator::KeyState> : fmt::formatter<std::string_view> {
-  template <class Context>
-  auto format(keyrotator::KeyState state, Context& context) const {
-    return fmt::formatter<std::string_view>::format(keyrotator::ToString(state),
-                                                    context);
-  }
-};
+struct fmt::formatter<keyrotator::KeyState>
+    : keyrotator::internal::NameFormatter<keyrotator::KeyState> {};
 
 template <>
 struct fmt::formatter<keyrotator::KeyEvent::Kind>
-    : fmt::formatter<std::string_view> {
-  template <class Context>
-  auto format(keyrotator::KeyEvent::Kind kind, Context& context) const {
-    return fmt::formatter<std::string_view>::format(keyrotator::ToString(kind),
-                                                    context);
-  }
-};
+    : keyrotator::internal::NameFormatter<keyrotator::KeyEvent::Kind> {};
 
 // "prod-1: cooling, returns in 12.5s (picks 40, in flight 1, rate limits 2);
 // gpt-4o: cooling, returns in 3s"

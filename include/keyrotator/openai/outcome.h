@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "keyrotator/internal/format.h"
 #include "keyrotator/openai/verdict.h"
 
 namespace keyrotator {
@@ -132,12 +133,7 @@ constexpr std::string_view ToString(Outcome outcome) {
 }  // namespace keyrotator
 
 template <>
-struct fmt::formatter<keyrotator::Outcome> : fmt::formatter<std::string_view> {
-  template <class Context>
-  auto format(keyrotator::Outcome outcome, Context& context) const {
-    return fmt::formatter<std::string_view>::format(
-        keyrotator::ToString(outcome), context);
-  }
-};
+struct fmt::formatter<keyrotator::Outcome>
+    : keyrotator::internal::NameFormatter<keyrotator::Outcome> {};
 
 #endif  // KEYROTATOR_OPENAI_OUTCOME_H_

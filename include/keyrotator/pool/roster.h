@@ -24,6 +24,7 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/internal/hash.h"
+#include "keyrotator/internal/header_text.h"
 #include "keyrotator/internal/text.h"
 #include "keyrotator/pool/gate.h"
 #include "keyrotator/pool/redactor.h"
@@ -42,13 +43,12 @@ inline void CheckKey(const ApiKey& key, std::size_t position) {
         fmt::format("API key {}{}: {}", position,
                     name.empty() ? "" : fmt::format(" (\"{}\")", name), why));
   };
-  for (std::size_t i = 0; i < key.Reveal().size(); ++i) {
-    const auto byte = static_cast<unsigned char>(key.Reveal()[i]);
-    if (byte >= 0x20 && byte < 0x7f) continue;
-    // RFC 9110, 5.5: such bytes end or garble a header field.
+  const std::string& value = key.Reveal();
+  if (const std::size_t at = FindUnprintable(value); at != value.npos) {
     refuse(fmt::format(
-        "byte {} of its value is {}, which cannot stand in a header", i + 1,
-        byte >= 0x80 ? "not ASCII" : "a control character"));
+        "byte {} of its value is {}, which cannot stand in a header", at + 1,
+        static_cast<unsigned char>(value[at]) >= 0x80 ? "not ASCII"
+                                                      : "a control character"));
   }
   if (!std::isfinite(key.options().weight) || key.options().weight <= 0) {
     refuse(fmt::format("its weight is {}; it must be a finite number above 0",

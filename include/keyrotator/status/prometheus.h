@@ -18,7 +18,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <map>
 #include <optional>
 #include <stdexcept>
@@ -133,16 +132,15 @@ class MetricWriter {
   template <class SampleKey>
   void Write(std::string_view name, std::string_view type,
              std::string_view help, const SampleKey& sample_key) {
-    const auto out = std::back_inserter(text_);
     bool first = true;
     for (const LabelledKey& key : keys_) {
       sample_key(*key.status, [&](auto value, const std::string& more = {}) {
         if (std::exchange(first, false)) {
-          fmt::format_to(out, "# HELP {0}_{1} {2}\n# TYPE {0}_{1} {3}\n",
-                         prefix_, name, help, type);
+          text_ += fmt::format("# HELP {0}_{1} {2}\n# TYPE {0}_{1} {3}\n",
+                               prefix_, name, help, type);
         }
-        fmt::format_to(out, "{}_{}{{{}{}}} {}\n", prefix_, name, key.labels,
-                       more, value);
+        text_ += fmt::format("{}_{}{{{}{}}} {}\n", prefix_, name, key.labels,
+                             more, value);
       });
     }
   }

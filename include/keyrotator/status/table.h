@@ -130,15 +130,11 @@ inline std::string StatusTable(const std::vector<KeyStatus>& rows) {
       widths[i] = std::max(widths[i], internal::Width(cells[i]));
   }
   std::string text;
-  const auto out = std::back_inserter(text);
   for (const internal::StatusCells& cells : table) {
     for (std::size_t i = 0; i < cells.size(); ++i) {
       const bool is_number = i >= 3 && i <= 7;
-      if (is_number) {
-        fmt::format_to(out, "{:>{}}  ", cells[i], widths[i]);
-      } else {
-        fmt::format_to(out, "{:<{}}  ", cells[i], widths[i]);
-      }
+      text += is_number ? fmt::format("{:>{}}  ", cells[i], widths[i])
+                        : fmt::format("{:<{}}  ", cells[i], widths[i]);
     }
     text.erase(text.find_last_not_of(' ') + 1);
     text.push_back('\n');
