@@ -6,12 +6,12 @@
 // clocks as they are, or an object with a state of its own. Two members are
 // optional and make waiting exact on a clock whose time does not pass by itself
 // (testing/manual_clock.h has them); a clock of another kind is asked for the
-// time every 20 ms while somebody waits:
+// time every 20 ms while a caller waits:
 //
 // - `std::shared_ptr<void> OnAdvance(std::function<void()> wake)` calls `wake`
 //   after each change of the time, until the handle is destroyed.
 // - `bool AdvanceForWaiter(time_point t)` returns whether the time was moved to
-//   `t`, since somebody would wait for it otherwise.
+//   `t`, since a caller would wait for it otherwise.
 //
 // Example: a clock of your own, at one tick each 16 ms.
 //   struct GameClock {

@@ -86,15 +86,15 @@ class KeyRotator {
  public:
   using TimePoint = typename Clock::time_point;
 
-  // How the keys stand for one request.
+  // The state of the keys for one request.
   struct Outlook : KeyCounts {
     // When a key is usable: now, if one is; empty, if time alone brings none.
     std::optional<TimePoint> next;
   };
 
   // Empty keys are ignored, an equal one counts once; no keys at all are
-  // allowed. Throws std::invalid_argument for a key with a byte that cannot
-  // stand in a header, a weight that is not finite and above 0, a name that
+  // allowed. Throws std::invalid_argument for a key with a byte that no
+  // header may hold, a weight that is not finite and above 0, a name that
   // another key has, and for options out of range. The message names the key by
   // its position (from 1) and name, never by its value.
   explicit KeyRotator(const ApiKeys& keys, RotatorOptions options = {},
@@ -112,11 +112,11 @@ class KeyRotator {
   // All of these are thread-safe.
 
   // A lease on the policy's choice among the keys that are usable for `hint`,
-  // or none. With Queue::kInLine none, too, while others wait in its scope. O(1)
-  // with RoundRobin, Random and FirstAvailable, however many keys there are and
-  // cool, but for hint.exclude and a hint.cost that does not fit (linear), and
-  // what came due since the last call (logarithmic each). It allocates nothing
-  // in steady state and never waits.
+  // or empty. With Queue::kInLine also empty while others wait in its scope.
+  // O(1) with RoundRobin, Random and FirstAvailable, however many keys there
+  // are and cool, but for hint.exclude and a hint.cost that does not fit
+  // (linear), and what came due since the last call (logarithmic each). It
+  // allocates nothing in steady state and never waits.
   std::optional<Lease> Pick() {
     static constexpr PickHint kAny;
     return Pick(kAny);
@@ -131,9 +131,10 @@ class KeyRotator {
   // Waits for the first key that is usable for `hint`: for one to return, for a
   // lease to end where a key is at its cap or on trial, for a key to be added.
   // First come, first served within a scope; a key that returns is given to one
-  // of those who wait, and to others as its leases turn out well. None if the
-  // time is over or a stop requested before; a key that is usable is given even
-  // then. A deadline that has passed makes it a Pick that does not overtake.
+  // waiting caller, and to others as its leases turn out well (slow start).
+  // Empty if the deadline passes or a stop is requested before; a key that is
+  // usable now is given even then. With a deadline that has passed it is a Pick
+  // that does not overtake.
   template <class Duration>
   std::optional<Lease> PickUntil(
       std::chrono::time_point<typename TimePoint::clock, Duration> deadline,
@@ -156,8 +157,8 @@ class KeyRotator {
   // `on_lease` is called once, with the lease, by whichever call makes a key
   // usable (a report, the end of a lease, a Snapshot, Poll), after the lock was
   // released; if a key is usable now, as a rule before this returns. Time
-  // passes in calls alone: see Poll. None if it would have to wait and as many
-  // callers do as may (RotatorOptions::max_waiters). What `hint` refers to is
+  // passes in calls alone: see Poll. Empty if it would have to wait and no more
+  // callers may (RotatorOptions::max_waiters). What `hint` refers to is
   // copied. Calls are made one after the other, never one within another; once
   // its place in the queue is given up `on_lease` is not called, unless another
   // thread is about to. It must not throw.
@@ -174,7 +175,7 @@ class KeyRotator {
   }
 
   // Does what is due, as every call does, and says when to call it again at the
-  // latest for those who wait by WhenUsable; none while nothing is due. A
+  // latest for WhenUsable to be on time; empty while nothing is due. A
   // report may move that time forward: ask again after it. Logarithmic in what
   // is due.
   std::optional<TimePoint> Poll() {

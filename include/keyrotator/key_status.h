@@ -1,6 +1,6 @@
 // File: key_status.h
 //
-// What a rotator tells of its keys: KeyStatus, a row of a snapshot, and
+// What a rotator says about its keys: KeyStatus, a row of a snapshot, and
 // KeyEvent, a change as it happens. Both hold names and numbers, never a
 // secret, and times as spans, so that they need no clock.
 //
@@ -82,8 +82,7 @@ struct KeyStatus {
   double weight = 1;
   std::size_t max_in_flight = 0;  // 0: no cap
 
-  // Of the whole key: a key that is available may cool in one of `scopes` all
-  // the same.
+  // Of the whole key: one that is available may still cool in one of `scopes`.
   KeyState state = KeyState::kAvailable;
   // How long until time alone brings the key back; empty if it is available, or
   // if time alone does not.
@@ -99,7 +98,7 @@ struct KeyStatus {
   std::vector<ScopeStatus> scopes = {};
 };
 
-// A change in a rotator, as RotatorOptions::on_event is told of it.
+// A change in a rotator, as RotatorOptions::on_event gets it.
 struct KeyEvent {
   enum class Kind {
     // A cooldown began or was made longer.
@@ -114,8 +113,8 @@ struct KeyEvent {
     kNoKeyLeft,
   };
   Kind kind = Kind::kAdded;
-  // Whom it concerns; where a group cools or returns, the key that was marked.
-  // None of it for kNoKeyLeft.
+  // The key that changed; where a group cools or returns, the one that was
+  // marked. Empty for kNoKeyLeft.
   KeyId id = {};
   std::string name = {};
   std::string group = {};

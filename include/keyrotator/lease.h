@@ -26,8 +26,8 @@
 namespace keyrotator {
 
 // It counts as in flight until it is destroyed, which says nothing of how the
-// request went. It may outlive the rotator and the key's place in it. Move-only;
-// one thread at a time.
+// request went. It may outlive the rotator and the key's place in it.
+// Move-only; one thread at a time.
 class Lease {
  public:
   Lease(Lease&& other) noexcept : grant_(std::exchange(other.grant_, {})) {}

@@ -32,9 +32,9 @@ struct RotatorOptions {
   double cooldown_multiplier = 1;
   // Whether to learn from its refusals how fast a provider lets requests
   // through that reports no limits, and to let them out at that pace then. It
-  // learns from what is told by lease, and wants each success told by
+  // learns from reports by lease, and needs each success reported by
   // MarkSucceeded; else it takes the provider for slower than it is.
-  // OpenAIClient does so, whatever stands here.
+  // OpenAIClient learns whatever this is set to.
   bool learn_pace = false;
   // Whether after a guessed cooldown a single lease goes out, and others once
   // it has ended or succeeded.
@@ -48,10 +48,10 @@ struct RotatorOptions {
   // more are in such use. > 0.
   std::size_t max_scopes = 256;
   // How many callers may wait in PickUntil and PickFor at one time; for one
-  // more they return at once, as if its time were over. 0: no bound.
+  // more they return at once, as if their time were over. 0: no bound.
   std::size_t max_waiters = 0;
 
-  // Told of each change, on the thread that caused or noticed it, after the
+  // Called for each change, on the thread that caused or noticed it, after the
   // lock was released: it may call the rotator, and calls may come from several
   // threads at once. It must not throw.
   std::function<void(const KeyEvent&)> on_event = {};

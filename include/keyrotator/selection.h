@@ -5,10 +5,10 @@
 // A policy is a callable `std::size_t (const AvailableKeys&, const PickHint&)`
 // that returns the position of its choice among the keys that are usable now,
 // so a lambda is a policy. It is called under the rotator's lock with at least
-// one key; it must not call the rotator, block or throw. A position out of range
-// means "none of these". Every scope has a copy of its own. What it keeps per
-// key it keeps in AvailableKey::note(), for positions change as keys come and
-// go.
+// one key; it must not call the rotator, block or throw. A position out of
+// range means "none of these". Every scope has a copy of its own. What it keeps
+// per key it keeps in AvailableKey::note(), for positions change as keys come
+// and go.
 //
 // Example:
 //   auto last = [](const keyrotator::AvailableKeys& keys,
@@ -41,8 +41,8 @@ struct RoundRobin {
 };
 
 // The first usable key in the order in which they were given: fills one key
-// before it starts the next, for a cheap key first and a dear one in reserve.
-// O(1).
+// before it starts the next, for a cheap key first and an expensive one in
+// reserve. O(1).
 struct FirstAvailable {
   std::size_t operator()(const AvailableKeys&, const PickHint&) const {
     return 0;
@@ -144,8 +144,8 @@ std::size_t BestFromTurn(const AvailableKeys& keys, Score score) {
 }  // namespace internal
 
 // The key with the fewest leases out, in proportion to the weights: for
-// requests whose lengths differ much. Of equals the one whose turn it is. Looks
-// at no more than 64 keys, from whose turn it is on.
+// requests whose lengths differ much. A tie goes to the one whose turn it is.
+// Looks at no more than 64 keys, beginning with that one.
 struct LeastInFlight {
   std::size_t operator()(const AvailableKeys& keys, const PickHint&) const {
     return internal::BestFromTurn(keys, [](const AvailableKey& key) {
@@ -155,8 +155,8 @@ struct LeastInFlight {
 };
 
 // The key with the largest share of its reported limits left: for keys whose
-// limits differ. Of equals the one whose turn it is. Looks at no more than 64
-// keys, from whose turn it is on.
+// limits differ. A tie goes to the one whose turn it is. Looks at no more than
+// 64 keys, beginning with that one.
 struct MostHeadroom {
   std::size_t operator()(const AvailableKeys& keys, const PickHint&) const {
     return internal::BestFromTurn(

@@ -31,8 +31,9 @@ concept TellsOfAdvances = requires(T& clock, std::function<void()> wake,
   { clock.AdvanceForWaiter(time) } -> std::convertible_to<bool>;
 };
 
-// Hears of a clock's advances for as long as it lives, where the clock tells of
-// them. It must be made and destroyed without holding a lock that `wake` takes.
+// Calls `wake` after each advance of a clock that announces them, for as long
+// as it lives. It must be made and destroyed without holding a lock that `wake`
+// takes.
 template <class Clock>
 class ClockWatch {
  public:
@@ -58,7 +59,8 @@ void WaitUntil(Clock& clock, std::condition_variable_any& condition, Lock& lock,
   Nanos longest = kLongestWait;
   if constexpr (TellsOfAdvances<Clock>) {
     if (until != kNever) {
-      lock.unlock();  // the clock calls back those who watch it, and they lock
+      // The clock calls back its watchers, and they take the lock.
+      lock.unlock();
       const bool moved = clock.AdvanceForWaiter(typename Clock::time_point(
           FromNanos<typename Clock::duration>(until)));
       lock.lock();

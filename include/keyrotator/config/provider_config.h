@@ -74,7 +74,7 @@ struct ProviderConfig {
 
   RetryOptions retry = {};
 
-  // The header that carries the key, and what stands before it. Azure:
+  // The header that carries the key, and the text before the key. Azure:
   // "api-key" and nothing.
   std::string auth_header = "Authorization";
   std::string auth_prefix = "Bearer ";

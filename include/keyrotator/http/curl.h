@@ -2,7 +2,7 @@
 //
 // A transport over libcurl (7.80 or newer): HTTP/1.1 and HTTP/2, TLS, proxies.
 // Connections stay open for the next request. Redirects are not followed, as a
-// key must not travel to a host that nobody named.
+// key must not travel to a host that the caller did not name.
 //
 // Example:
 //   keyrotator::CurlTransport transport;
@@ -90,7 +90,7 @@ class CurlTransfer {
     for (const auto& [name, value] : request_.headers) {
       AddHeader(value.empty() ? name + ";" : name + ": " + value);
     }
-    // Without a value: what libcurl would add by itself, and shall not.
+    // Without a value: headers that libcurl would add by itself, and must not.
     if (!request_.headers.Find("Expect")) AddHeader("Expect:");
     if (has_body && !request_.headers.Find("Content-Type")) {
       AddHeader("Content-Type:");
@@ -134,8 +134,8 @@ class CurlTransfer {
       if (code == CURLM_OK && running == 0) return Ended();
 
       const Nanos now = Now();
-      // Until the answer has begun, that the socket takes the request is life;
-      // then it is for the sink to say.
+      // Until the answer has begun, a socket that takes the request is a sign
+      // of life; from then on the sink says what is.
       if (std::exchange(active_, false) || (ready > 0 && !delivery_.begun())) {
         patience_.Heard(now);
       }
@@ -337,12 +337,12 @@ class CurlTransport {
   explicit CurlTransport(CurlOptions options = {})
       : state_(std::make_unique<State>(std::move(options))) {
     // Counted by libcurl, and safe while other threads do the same. Never
-    // undone: nobody can know who else still uses the library.
+    // undone: other parts of the program may still use the library.
     static const CURLcode kReady = curl_global_init(CURL_GLOBAL_DEFAULT);
     static_cast<void>(kReady);  // curl_easy_init tries again and tells
   }
 
-  // Sends the request and hands the answer to `sink`. None when the answer is
+  // Sends the request and hands the answer to `sink`. Empty when the answer is
   // whole or the sink wanted no more; then a connection whose answer was not
   // whole is closed. `stop` ends it within milliseconds, at any stage.
   //

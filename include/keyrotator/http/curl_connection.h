@@ -23,8 +23,9 @@
 namespace keyrotator {
 
 struct CurlOptions {
-  // Whom to trust: a file of PEM certificates, a directory that `openssl
-  // rehash` made, or both. With neither, the authorities of the system.
+  // The authorities to trust: a file of PEM certificates, a directory that
+  // `openssl rehash` made, or both. With neither, the authorities of the
+  // system.
   std::string ca_file = "";
   std::string ca_path = "";
   // As CURLOPT_PROXY: "http://proxy:3128"; empty text means no proxy. Without a
@@ -35,8 +36,8 @@ struct CurlOptions {
   // As CURLOPT_HTTP_VERSION: HTTP/2 where TLS can negotiate it.
   long http_version = CURL_HTTP_VERSION_2TLS;
   // The time since any beginning, for the idle and the total timeout; by
-  // default std::chrono::steady_clock's. A test may have one that stands until
-  // it is moved: it is looked at whenever something arrives.
+  // default std::chrono::steady_clock's. A test may have one that stands still
+  // until it is moved: it is looked at whenever something arrives.
   std::function<std::chrono::nanoseconds()> clock = {};
   // How many connections to keep open between requests; the one unused for the
   // longest is closed first.
@@ -46,7 +47,7 @@ struct CurlOptions {
 namespace internal {
 
 // A libcurl easy handle for one connection, with the multi handle that drives
-// it: curl_easy_perform has one inside, too, but lets nobody wake it.
+// it: curl_easy_perform has one inside, too, but no way to wake it.
 class CurlConnection {
  public:
   // Throws std::bad_alloc if libcurl has no memory.

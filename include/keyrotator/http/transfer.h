@@ -1,8 +1,8 @@
 // File: http/transfer.h
 //
 // What a transport needs and no HTTP library offers: refusing a request that
-// cannot be sent as it stands, handing an answer to a sink through code that
-// must not see exceptions, bounds in time that know silence from life, and
+// cannot be sent as it is, handing an answer to a sink through code that
+// must not see exceptions, bounds in time that tell silence from life, and
 // keeping connections for the next request.
 //
 // Example: bounds in time.
@@ -35,8 +35,8 @@
 
 namespace keyrotator::internal {
 
-// Why the request cannot be sent, or none. A line break in a method or a field
-// would let its author write a second request.
+// Why the request cannot be sent; empty if it can. A line break in a method or
+// a field would let its author write a second request.
 inline std::optional<TransportError> Refusal(const HttpRequest& request,
                                              const std::optional<Url>& url) {
   std::string why;
@@ -87,7 +87,7 @@ class Delivery {
     begun_ = true;
     sink_.OnHead(status, std::move(headers));
   }
-  // False: end the transfer.
+  // False if the transfer is to end.
   bool Body(std::string_view bytes) {
     flow_ = sink_.OnBody(bytes);
     done_ = done_ || flow_ == Flow::kComplete;
@@ -119,7 +119,7 @@ class Patience {
  public:
   enum class Over { kNothing, kWhole, kSilence, kEnding };
 
-  // What is over, and how long nothing more will be.
+  // Which bound has passed, and how long until the next one does.
   struct Left {
     Over over = Over::kNothing;
     Nanos time = kNever;

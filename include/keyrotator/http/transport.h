@@ -40,13 +40,18 @@ namespace keyrotator {
 // person.
 struct TransportError {
   enum class Kind {
-    kConnect,  // no connection was made: host unknown, refused, timed out
-    kTls,      // the peer's certificate or the handshake was refused
-    kBadUrl,   // the URL cannot be used; trying again is of no use
-    kTimeout,  // silence for longer than the idle timeout, or the total time is
-               // over
-    kLost,     // the connection broke after it had been made
-    kStopped,  // the caller asked to stop
+    // No connection was made: host unknown, refused, timed out.
+    kConnect,
+    // The peer's certificate or the handshake was refused.
+    kTls,
+    // The URL cannot be used; trying again is of no use.
+    kBadUrl,
+    // Silence for longer than the idle timeout, or the total time is over.
+    kTimeout,
+    // The connection broke after it had been made.
+    kLost,
+    // The caller asked to stop.
+    kStopped,
   };
   Kind kind = Kind::kLost;
   std::string message = {};
@@ -57,13 +62,16 @@ struct TransportError {
 
 // What a piece of an answer is to the transfer that brought it.
 enum class Flow {
-  kMore,  // wanted: go on
-  kIdle,  // no sign of life, as a comment in a stream of events: go on, but let
-          // the idle timeout run
-  kComplete,  // the last that is wanted: wait for the end of the transfer, but
-              // not for longer than a second, so that the connection can be
-              // used again
-  kStop,  // no more is wanted: end the transfer; Send returns without an error
+  // Wanted: go on.
+  kMore,
+  // No sign of life, as a comment in a stream of events: go on, but let the
+  // idle timeout run.
+  kIdle,
+  // The last that is wanted: wait for the end of the transfer, but not for
+  // longer than a second, so that the connection can be used again.
+  kComplete,
+  // No more is wanted: end the transfer; Send returns without an error.
+  kStop,
 };
 
 // Receives an answer while it arrives, on the thread that called Send. The

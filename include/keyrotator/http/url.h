@@ -23,14 +23,14 @@ namespace keyrotator::internal {
 
 struct Url {
   bool tls = false;
-  std::string host;    // an IPv6 address stands without its brackets
+  std::string host;    // an IPv6 address without its brackets
   int port = 0;        // 1 to 65535
   std::string target;  // the path, never empty, and the query
   std::string origin;  // scheme://host:port
 };
 
-// None if the scheme is not http or https, the host or port is malformed, there
-// is a user name or password (they would travel unseen), or a byte is not
+// Empty if the scheme is not http or https, the host or port is malformed,
+// there is a user name or password (they would travel unseen), or a byte is not
 // printable ASCII. A fragment is dropped. Linear.
 inline std::optional<Url> ParseUrl(std::string_view text) {
   if (std::any_of(text.begin(), text.end(),

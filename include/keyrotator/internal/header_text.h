@@ -34,7 +34,7 @@ inline bool IsFieldValue(std::string_view text) {
   });
 }
 
-// Where the first byte is that is not printable ASCII; npos if there is none.
+// The position of the first byte that is not printable ASCII, or npos.
 // Fields that we define, such as the one that carries a key, have no others:
 // servers disagree about them (RFC 9110, 5.5).
 inline std::size_t FindUnprintable(std::string_view text) {

@@ -1,6 +1,6 @@
 // File: internal/read_file.h
 //
-// Reads a file that an operator named, and never hangs on what somebody put in
+// Reads a file that an operator named, and never hangs on what was put in
 // its place: a named pipe without a writer, or a device that has no end.
 //
 // Example:

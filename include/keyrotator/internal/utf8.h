@@ -20,7 +20,7 @@
 namespace keyrotator::internal {
 
 struct Utf8Sequence {
-  // If it is not valid: of its maximal subpart, for which one U+FFFD stands
+  // If it is not valid: of its maximal subpart, which one U+FFFD replaces
   // (Unicode Standard, section 3.9).
   std::size_t bytes;
   bool valid;
@@ -128,8 +128,8 @@ inline std::string ToValidUtf8(std::string_view text) {
 }
 
 // `text` with each byte that is not of valid UTF-8, and each control character
-// that `keeps(code point)` does not keep, written \xHH, byte by byte: other
-// than with a replacement character, names that differ stay different.
+// that `keeps(code point)` does not keep, written \xHH, byte by byte: unlike
+// with a replacement character, names that differ stay different.
 template <class Keeps>
 std::string Printable(std::string_view text, Keeps keeps) {
   constexpr std::string_view kHex = "0123456789abcdef";

@@ -91,7 +91,7 @@ class Answer {
   template <class Sink>
   Ending End(const TransportError* error, WallTime now, Sink&& sink) {
     if (reading_ == Reading::kBody) {
-      // A refusal whose body was cut is a refusal all the same.
+      // A refusal whose body was cut is still a refusal.
       const bool refused =
           response_.status != 0 && !IsSuccess(response_.status);
       return error != nullptr && !refused ? Lost(*error) : Judge(now);
@@ -145,7 +145,7 @@ class Answer {
   }
 
   // Its first byte tells a stream from JSON or HTML that came in its place; the
-  // Content-Type may be wrong or missing. False while there is none.
+  // Content-Type may be wrong or missing. False before there is one.
   bool Decide(std::string_view bytes) {
     const std::string_view text = SkipBlanks(bytes);
     if (text.empty()) return false;

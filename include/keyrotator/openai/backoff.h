@@ -39,8 +39,8 @@ inline double Random(const RetryOptions& options) {
   return std::generate_canonical<double, 32>(generator);
 }
 
-// How long to wait before the n-th retry, from 0. A provider's hint replaces the
-// backoff.
+// How long to wait before the n-th retry, from 0. A provider's hint replaces
+// the backoff.
 inline Nanos RetryWait(const RetryOptions& options, int n,
                        const std::optional<std::chrono::milliseconds>& hint) {
   return hint ? ToNanos(*hint) : Backoff(options, n, Random(options));

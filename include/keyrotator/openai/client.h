@@ -44,7 +44,7 @@
 namespace keyrotator {
 
 struct ClientOptions {
-  // The header that carries the key, and what stands before it. Azure:
+  // The header that carries the key, and the text before the key. Azure:
   // "api-key" and nothing; Anthropic's own API: "x-api-key".
   std::string auth_header = "Authorization";
   std::string auth_prefix = "Bearer ";

@@ -1,8 +1,8 @@
 // File: openai/http_date.h
 //
-// Dates as servers write them in headers: the three forms of HTTP, and RFC 3339.
-// No locale, no time zone but the one that is written; what is no date gives no
-// value.
+// Dates as servers write them in headers: the three forms of HTTP, and RFC
+// 3339. No locale, no time zone but the one that is written; what is no date
+// gives no value.
 //
 // Example:
 //   using namespace keyrotator::internal;

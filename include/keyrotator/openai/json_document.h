@@ -1,7 +1,7 @@
 // File: openai/json_document.h
 //
-// A JSON text of a stranger, read whole and checked, within bounds: no more than
-// 256 KiB and 64 deep, and at most 4 MiB of memory while it lives.
+// A JSON text of a stranger, read whole and checked, within bounds: no more
+// than 256 KiB and 64 deep, and at most 4 MiB of memory while it lives.
 //
 // Example:
 //   keyrotator::internal::JsonDocument document(R"({"code": 429})");

@@ -32,7 +32,8 @@ constexpr std::string_view SkipMark(std::string_view text) {
 }
 
 // Each of the following takes what it is named for off the front of `text`.
-// False: it does not stand there, or does not end; `text` is then anywhere.
+// False if it is not there or does not end; where `text` then begins is not
+// specified.
 
 inline bool TakeChar(std::string_view& text, char c) {
   text = SkipBlanks(text);
@@ -100,7 +101,7 @@ inline bool SkipValue(
   return text.size() < before.size();
 }
 
-// The same, and gives it out as it stands there.
+// The same, and returns its text as it is.
 inline bool TakeValue(std::string_view& text, std::string_view& value) {
   value = text = SkipBlanks(text);
   if (!SkipValue(text)) return false;
@@ -108,7 +109,7 @@ inline bool TakeValue(std::string_view& text, std::string_view& value) {
   return true;
 }
 
-// An object: calls visit(name, value) for each member, as they stand there: the
+// An object: calls visit(name, value) for each member, as they are: the
 // name in quotes, both with their escapes.
 template <class Visit>
 bool ForEachMember(std::string_view& text, Visit visit) {

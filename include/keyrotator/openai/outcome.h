@@ -1,8 +1,8 @@
 // File: openai/outcome.h
 //
 // How a request ended, for a program (Outcome), for a person (Explain's texts)
-// and send by send (Attempt). Apart from failover.h, so that the texts stand
-// together and can be read as a list.
+// and send by send (Attempt). Apart from failover.h, so that the texts can be
+// read as a list.
 //
 // Example:
 //   keyrotator::Outcome outcome = keyrotator::Outcome::kAllCooling;

@@ -5,9 +5,10 @@
 // for each request: the walk goes from quote to quote.
 //
 // simdjson is not asked here: it needs 64 bytes that it may read behind the
-// text, which a caller's view has not, so a copy of it all, and an index of four
-// bytes for each byte. The walk needs neither, and is as fast where strings are
-// long; only the name itself goes through simdjson, for its escapes.
+// text, which a caller's view has not, so a copy of it all, and an index of
+// four bytes for each byte. The walk needs neither, and is as fast where
+// strings are long; only the name itself goes through simdjson, for its
+// escapes.
 //
 // Example:
 //   keyrotator::internal::RequestModel(R"({"model": "gpt-4o"})");  // "gpt-4o"
@@ -28,7 +29,7 @@ namespace keyrotator::internal {
 // Longer than any provider's.
 inline constexpr std::size_t kMaxModelName = 1024;
 
-// The text of a JSON string of a few bytes; empty if it is none.
+// The text of a short JSON string; empty for anything else.
 inline std::string ReadShortString(std::string_view json) {
   if (!json.starts_with('"') || json.size() > kMaxModelName + 2) return {};
   const JsonDocument document(json);
@@ -40,7 +41,7 @@ inline std::string ReadShortString(std::string_view json) {
 
 // The model of a request, or nothing: where `body` is not an object, does not
 // end as one, or its top-level "model" is no text or too long. Of several the
-// last counts, as it does for providers. What stands beside it is not checked:
+// last counts, as it does for providers. The other members are not checked:
 // to refuse a body is the provider's part. Linear.
 inline std::string RequestModel(std::string_view body) {
   std::string_view model;

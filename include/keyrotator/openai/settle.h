@@ -1,6 +1,6 @@
 // File: openai/settle.h
 //
-// Settle: the one line for those who keep their own HTTP client. It reads what
+// Settle: the one line for programs with their own HTTP client. It reads what
 // an answer means for its key, and tells the rotator: the mark, and what the
 // provider says is left.
 //

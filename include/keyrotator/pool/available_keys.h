@@ -52,8 +52,8 @@ class AvailableKey {
   // A number that the policy may keep for this key in this scope; 0 at first.
   double& note() const { return scope_->Note(slot_->index); }
 
-  // What stands for the key and for its group (the key, in a group of one) in
-  // every process: hashes of their names.
+  // Hashes of the names of the key and its group (in a group of one, the key):
+  // the same in every process.
   std::uint64_t name_hash() const { return slot_->name_hash; }
   std::uint64_t group_hash() const { return slot_->group_hash; }
 

@@ -14,8 +14,8 @@
 //   Prove          escalation is over; on trial, trial taken: open
 //   Open           open       open          open         open
 //
-// "-": nothing changes. EndTrial and Prove are ignored for a lease that is older
-// than the last window: it says nothing of what came after.
+// "-": nothing changes. EndTrial and Prove are ignored for a lease that is
+// older than the last window: it says nothing of what came after.
 
 #ifndef KEYROTATOR_POOL_GATE_H_
 #define KEYROTATOR_POOL_GATE_H_

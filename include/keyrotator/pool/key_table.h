@@ -283,10 +283,10 @@ class KeyTable {
     }
   }
 
-  // A pick found no key, or found one again.
+  // Picks in the scope ceased, or began again, to find a key.
   void NoteDrought(Scope& scope, const PickHint& hint, bool is_dry) {
     has_output = true;
-    // That a request wants none of those that are left is no news.
+    // A request that excludes all that are left is no news.
     if (is_dry && !hint.exclude.empty() && !pool_.ready.In(scope).empty())
       return;
     scope.is_dry = is_dry;

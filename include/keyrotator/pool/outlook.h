@@ -1,7 +1,7 @@
 // File: pool/outlook.h
 //
-// How keys stand, without changing anything: one key for one request (Judge),
-// all of them for one request (LookAt), and a row of a snapshot (Describe).
+// The state of keys, without changing anything: of one key for one request
+// (Judge), of all of them (LookAt), and as a row of a snapshot (Describe).
 
 #ifndef KEYROTATOR_POOL_OUTLOOK_H_
 #define KEYROTATOR_POOL_OUTLOOK_H_
@@ -20,7 +20,7 @@
 
 namespace keyrotator::internal {
 
-// How one key stands.
+// The state of one key for one request.
 struct KeyOutlook {
   KeyState state = KeyState::kAvailable;
   Nanos returns = kNever;  // if time alone brings it back
@@ -32,8 +32,8 @@ struct Outlook {
   Nanos next = kNever;  // when a key is usable, if time alone brings one
 };
 
-// For a request of `cost` tokens in `scope`, which is null if nothing is known
-// of it.
+// For a request of `cost` tokens in `scope`, null for a scope that is not
+// known.
 inline KeyOutlook Judge(const Slot& slot, const Scope* scope, double cost,
                         Nanos now) {
   Nanos returns = now;
@@ -64,7 +64,7 @@ inline KeyOutlook Judge(const Slot& slot, const Scope* scope, double cost,
                          : cooling ? KeyState::kCooling
                          : busy    ? KeyState::kBusy
                                    : KeyState::kAvailable;
-  // Before its time is over a key that cools is not back, in use or not.
+  // A key that cools is not back before its time, in use or not.
   return {state, state == KeyState::kBusy ? kNever : returns};
 }
 

@@ -1,9 +1,8 @@
 // File: pool/pool.h
 //
 // Pool: the parts of a pool of keys, and the only door through which it changes
-// which keys are usable: Changed. What a report or a pick changes stands in
-// reports.h and key_table.h; they change a gate, a count or a standing, and say
-// so here.
+// which keys are usable: Changed. reports.h and key_table.h say what a report
+// or a pick changes; they change a gate, a count or a standing, and call it.
 
 #ifndef KEYROTATOR_POOL_POOL_H_
 #define KEYROTATOR_POOL_POOL_H_
@@ -95,7 +94,7 @@ struct Pool {
     if (usable) Offer(standing.scope(), standing.group());
   }
 
-  // A group has become usable in a scope: one of those who wait may have it.
+  // A group has become usable in a scope: a caller that waits may have it.
   void Offer(Scope& scope, Group& group) {
     if (scope.queue.empty()) return;
     Standing& standing = scope.Get(group);

@@ -1,10 +1,10 @@
 // File: pool/ready_lists.h
 //
-// ReadyLists: which keys are usable, as sorted lists of their indices, so that a
-// pick reads a position and searches nothing. One list serves every scope in
-// which no group is held back. A scope where one is has its own, which replays a
-// log of the changes of the shared one when it is next used: a change of a key
-// costs the same however many scopes there are.
+// ReadyLists: which keys are usable, as sorted lists of their indices, so that
+// a pick reads a position and searches nothing. One list serves every scope in
+// which no group is held back. A scope where one is has its own, which replays
+// a log of the changes of the shared one when it is next used: a change of a
+// key costs the same however many scopes there are.
 
 #ifndef KEYROTATOR_POOL_READY_LISTS_H_
 #define KEYROTATOR_POOL_READY_LISTS_H_
@@ -47,15 +47,14 @@ class ReadyLists {
     return scratch_;
   }
 
-  // A key is usable wherever nothing cools, or is so no longer.
+  // A key has become usable, or no longer is, wherever nothing cools.
   void Put(Slot& slot, bool usable) {
     slot.usable = usable;
     Put(shared_, slot.index, usable);
     log_[logged_++ % log_.size()] = slot.index;
   }
 
-  // A group is usable in its scope as far as its standing goes, or is so no
-  // longer.
+  // By its standing, a group has become usable in its scope, or no longer is.
   void Put(Standing& standing, bool usable) {
     Scope& scope = standing.scope();
     standing.listed = usable;
@@ -64,7 +63,7 @@ class ReadyLists {
     } else {
       ++scope.held_back;
       if (!std::exchange(scope.is_listed_apart, true))
-        scope.epoch = epoch_ - 1;  // to be made anew
+        scope.epoch = epoch_ - 1;  // to be rebuilt
     }
     if (!scope.is_listed_apart || scope.epoch != epoch_) return;
     for (const Slot* member : standing.group().members)
@@ -77,7 +76,7 @@ class ReadyLists {
     scratch_.reserve(count);
   }
 
-  // The keys have got new indices.
+  // The keys have new indices.
   void Renumber() {
     ++epoch_;
     shared_.clear();
@@ -87,7 +86,7 @@ class ReadyLists {
   }
 
  private:
-  // Long enough that a scope in use seldom has to make its list anew.
+  // Long enough that a scope in use seldom has to rebuild its list.
   static constexpr std::size_t kLogged = 1024;
 
   static void Put(std::vector<std::uint32_t>& list, std::uint32_t index,

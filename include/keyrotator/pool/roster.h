@@ -58,12 +58,12 @@ inline void CheckKey(const ApiKey& key, std::size_t position) {
 
 class Roster {
  public:
-  // What a change of the keys comes to. Those that left are not among the keys
-  // any more, but are to be taken out of the rest by Retire.
+  // The effect of a change of the keys. Those that left are no longer among
+  // keys(); Retire takes them out of the rest.
   struct Change {
     std::vector<Slot*> joined;
     std::vector<Slot*> left;
-    // By old index the new one, or Scope::kGone. Empty: none has changed.
+    // The new index by the old one, or Scope::kGone. Empty: no index changed.
     std::vector<std::uint32_t> moved_to;
   };
 
@@ -84,7 +84,7 @@ class Roster {
     }
   }
 
-  // In the order given; a slot's index is its place here.
+  // In the order given; a slot's index is its position here.
   const std::vector<Slot*>& keys() const { return keys_; }
 
   Slot* Find(KeyId id) const {
@@ -102,7 +102,7 @@ class Roster {
   }
 
   // The keys that are to join or, with `replace`, to be all there are: without
-  // the empty ones and the second of equals. Throws std::invalid_argument, and
+  // empty ones and repeated ones. Throws std::invalid_argument, and
   // changes nothing, if one of them cannot be a key or has the name of another.
   std::vector<const ApiKey*> Check(const ApiKeys& keys, bool replace) const {
     std::vector<const ApiKey*> wanted;
@@ -133,8 +133,8 @@ class Roster {
     return wanted;
   }
 
-  // Lets those of `wanted`, which Check gave, join. The new ones have no name
-  // until NameNew, when those that leave have given up theirs.
+  // Lets the keys that Check returned join. The new ones have no name until
+  // NameNew, after those that leave have given up theirs.
   Change Join(const std::vector<const ApiKey*>& wanted, bool replace,
               const std::shared_ptr<LeaseHost>& host) {
     Change change;
@@ -164,8 +164,7 @@ class Roster {
     return change;
   }
 
-  // Names that are made up come after those that were chosen, so as not to take
-  // them.
+  // Chosen names first, so that none is taken by a name that is made up.
   void NameNew(const std::vector<Slot*>& joined) {
     for (Slot* slot : joined) {
       if (!slot->name.empty()) by_name_.emplace(slot->name, slot);
@@ -196,8 +195,7 @@ class Roster {
     free_numbers_.push_back(group.number);
     if (!group.name.empty()) groups_.erase(group.name);
   }
-  // The last that is done with a key that left: it lives on while a lease is
-  // out.
+  // The last step for a key that left: it lives on while a lease is out.
   void Retire(Slot& slot) {
     by_id_.erase(slot.id);
     by_secret_.erase(slot.secret);
@@ -226,8 +224,7 @@ class Roster {
     return false;
   }
 
-  // For the keys as they are now, and those that are still lent. To be used
-  // without the lock.
+  // Of the keys that are here or still lent. It may be used without the lock.
   std::shared_ptr<const Redactor> redactor() {
     if (redactor_ == nullptr) {
       std::vector<Secret> secrets;
@@ -302,15 +299,16 @@ class Roster {
   }
 
   std::vector<Slot*> keys_;
-  std::vector<Slot*> retired_;  // removed, with leases out
+  // Removed, with leases out.
+  std::vector<Slot*> retired_;
   std::unordered_map<KeyId, Slot*> by_id_;
   Index by_secret_;
   Index by_name_;
   std::uint64_t joined_count_ = 0;
   std::uint64_t last_made_up_ = 0;
 
-  std::unordered_map<std::string_view, std::shared_ptr<Group>>
-      groups_;  // named
+  // Those with a name.
+  std::unordered_map<std::string_view, std::shared_ptr<Group>> groups_;
   std::uint32_t group_count_ = 0;
   std::vector<std::uint32_t> free_numbers_;
 

@@ -1,7 +1,7 @@
 // File: pool/scope.h
 //
 // Scope: what a pool keeps of one thing that providers limit apart, as a rule a
-// model: whose turn it is, where the groups stand in it, and the callers that
+// model: whose turn it is, the standing of each group, and the callers that
 // wait for a key.
 
 #ifndef KEYROTATOR_POOL_SCOPE_H_
@@ -37,7 +37,8 @@ struct Scope {
 
   const std::string name;
   const Nanos& now;
-  // The scope of requests that name none: a limit there is one of the whole key.
+  // The scope of requests that name none: a limit there is one of the whole
+  // key.
   bool is_unnamed() const { return name.empty(); }
 
   std::uint64_t last_used = 0;              // counts the uses of all scopes
@@ -57,12 +58,12 @@ struct Scope {
   std::uint64_t epoch = 0;
   std::uint64_t replayed = 0;
 
-  // Where the groups stand, by number; null where there is nothing to remember.
+  // By group number; null where there is nothing to remember.
   std::vector<std::unique_ptr<Standing>> standings;
   std::size_t held_back = 0;  // how many of them are not usable
   bool is_metered = false;    // a bucket or a pace is known
 
-  // The callers that wait, first come first.
+  // The callers that wait, in the order in which they came.
   std::list<Waiter*> queue;
   Timer cost_timer;  // when the first may be served whose cost is in the way
   std::vector<std::uint32_t> starting;  // numbers of groups in slow start
@@ -98,8 +99,8 @@ struct Scope {
     return notes[index];
   }
 
-  // The keys have got new indices: `moved_to` says which, by the old ones, and
-  // kGone for those that left. The turn goes to the next key that stays.
+  // The keys have new indices: `moved_to` holds them by the old ones, kGone for
+  // those that left. The turn goes to the next key that stays.
   static constexpr std::uint32_t kGone = static_cast<std::uint32_t>(-1);
   void Renumber(const std::vector<std::uint32_t>& moved_to, std::size_t count) {
     std::vector<double> moved(notes.empty() ? 0 : count);

@@ -37,7 +37,7 @@ class Scopes {
         now_(now),
         unnamed_(std::string(), now_, policy_) {}
 
-  // Makes it, if there is none of that name.
+  // The scope of that name, made if it is new.
   Scope& Of(std::string_view name) {
     if (name.empty()) return unnamed_;
     auto found = scopes_.find(name);
@@ -103,7 +103,7 @@ class Scopes {
     Policy policy;
   };
 
-  // The least recently used one that is idle. False if there is none.
+  // Forgets the least recently used scope that is idle. False if none is idle.
   bool ForgetOne() {
     auto oldest = scopes_.end();
     for (auto it = scopes_.begin(); it != scopes_.end(); ++it) {

@@ -62,7 +62,7 @@ class ShadowBucket {
     return note;
   }
 
-  // Takes the provider's word. `others_in_flight` stands in for what was leased
+  // Takes the provider's word. `others_in_flight` replaces what was leased
   // since, where the lease is older than this bucket. `refused`: the answer was
   // a 429.
   void Report(const Note& lease, double others_in_flight,
@@ -72,7 +72,7 @@ class ShadowBucket {
   }
 
   // Whether a request of `tokens` would be admitted, as far as is known. One
-  // whose cost is not known takes some tokens all the same.
+  // whose cost is not known still takes some tokens.
   bool Fits(double tokens, Nanos now) const {
     return dimensions_[0].Has(dimensions_[0].Needed(1), now) &&
            dimensions_[1].Has(dimensions_[1].Needed(std::fmax(tokens, 1)), now);

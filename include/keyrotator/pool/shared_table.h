@@ -1,8 +1,8 @@
 // File: pool/shared_table.h
 //
-// SharedTable: a KeyTable under a lock, with a clock, and the ways to wait: in a
-// thread, or to be called. What the table has granted is handed out, and what
-// has changed is told, once the lock is released.
+// SharedTable: a KeyTable under a lock, with a clock, and the ways to wait: in
+// a thread, or to be called. Leases are handed out and events are sent once the
+// lock is released.
 
 #ifndef KEYROTATOR_POOL_SHARED_TABLE_H_
 #define KEYROTATOR_POOL_SHARED_TABLE_H_
@@ -81,7 +81,7 @@ class SharedTable final : public LeaseHost {
   Clock& clock() { return clock_; }
   Nanos Now() { return NanosNow(clock_); }
 
-  // From now on leases end without the keys, which are given up.
+  // Gives up the keys. Leases that are out keep theirs.
   void Close() {
     const std::lock_guard lock(mutex_);
     table_.Close();
@@ -98,7 +98,7 @@ class SharedTable final : public LeaseHost {
   }
 
   // Calls `function(table, slot, now)` for the key that was lent with `grant`.
-  // False if it is not in the table any more, or never was.
+  // False if it is no longer in the table, or never was.
   template <class Function>
   bool CallForLent(const Grant& grant, Function function) {
     return CallWith(
@@ -151,8 +151,8 @@ class SharedTable final : public LeaseHost {
     return waiter.is_granted;
   }
 
-  // Waits without a thread. None if it would have to wait and as many callers
-  // do as may. What is returned is to be given to Leave.
+  // Waits without a thread. Null if it would have to wait and no more callers
+  // may. The result must be given to Leave.
   std::shared_ptr<LoopWaiter> WhenUsable(const PickHint& hint,
                                          LoopWaiter::Call call) {
     auto waiter = std::make_shared<LoopWaiter>(hint, std::move(call));
@@ -187,7 +187,7 @@ class SharedTable final : public LeaseHost {
     Finish(lock);
   }
 
-  // Without the lock but for a moment.
+  // Takes the lock for a moment only.
   std::string Redact(std::string_view text) {
     std::shared_ptr<const Redactor> redactor;
     {
@@ -222,8 +222,8 @@ class SharedTable final : public LeaseHost {
       Finish(lock);
       lock.lock();
       if (waiter.is_granted || now >= deadline || stop.stop_requested()) return;
-      // One of those who wait wakes when something is due; all do on a clock
-      // that tells of its advances, since it may have to be moved for them.
+      // One waiting thread wakes when something is due; all do on a clock that
+      // announces its advances, since it may have to be moved for them.
       Nanos until = deadline;
       if (timekeeper_ == nullptr) timekeeper_ = &waiter;
       if (timekeeper_ == &waiter || TellsOfAdvances<Clock>) {
@@ -237,8 +237,8 @@ class SharedTable final : public LeaseHost {
   }
 
   // Ends a call of the table: wakes and calls those that were granted a lease,
-  // and tells of the changes without the lock, which it leaves unlocked. Returns
-  // when something is due next.
+  // releases the lock, and reports the changes. Returns when something is due
+  // next.
   Nanos Finish(std::unique_lock<std::mutex>& lock) {
     table_.has_output = false;
     needs_now_.store(table_.needs_now(), std::memory_order_relaxed);
@@ -252,7 +252,7 @@ class SharedTable final : public LeaseHost {
       }
     }
     table_.granted.clear();
-    // What may call the rotator again is called without the lock.
+    // These may call the rotator, so the lock is not held.
     const std::vector<KeyEvent> events = table_.TakeEvents();
     const bool deliver = !calls_.empty();
     Nanos next = table_.next_due();
@@ -262,9 +262,9 @@ class SharedTable final : public LeaseHost {
     return next;
   }
 
-  // Makes the calls of WhenUsable, one after the other: a call that ends a lease
-  // grants the next, which is not called from within. Returns when something is
-  // due next.
+  // Makes the calls of WhenUsable, one after the other: a call that ends a
+  // lease grants the next, which is not called from within. Returns when
+  // something is due next.
   Nanos Deliver(std::unique_lock<std::mutex>& lock) {
     lock.lock();
     if (!std::exchange(is_delivering_, true)) {

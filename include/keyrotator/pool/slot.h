@@ -42,9 +42,9 @@ struct Group {
 };
 
 struct Slot {
-  // What keeps this slot alive: kLease for each lease that is out, and kPooled.
+  // Keeps this slot alive: kLease for each lease that is out, and kPooled.
   // With kWatched a lease ends under the lock, since its end may make the key
-  // usable again or free a slot that the roster keeps an eye on.
+  // usable again, or free a slot that the roster still lists.
   static constexpr std::uint64_t kPooled = 1;
   static constexpr std::uint64_t kWatched = 2;
   static constexpr std::uint64_t kLease = 4;

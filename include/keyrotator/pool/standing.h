@@ -1,9 +1,9 @@
 // File: pool/standing.h
 //
-// Standing: where a group of keys stands in one scope. It holds together what
-// may hold the group back there: the gate (a cooldown), the provider's bucket or
-// the pace that was learned (not enough left), and a slow start (others wait,
-// and the group has just returned). It reads no clock; `now` is a parameter.
+// Standing: whether a group of keys may be used in one scope. It has all that
+// can hold the group back there: the gate (a cooldown), the provider's bucket
+// or the learned pace (not enough left), and slow start (callers wait, and the
+// group has just returned). It reads no clock; `now` is a parameter.
 
 #ifndef KEYROTATOR_POOL_STANDING_H_
 #define KEYROTATOR_POOL_STANDING_H_
@@ -55,7 +55,7 @@ class Standing {
   bool is_held_back() const { return starting_ && credit_ == 0; }
   bool IsUsable() const { return gate.is_usable() && !low_ && !is_held_back(); }
 
-  // Looks anew whether enough is left for any request. Returns when to do so
+  // Works out whether enough is left for any request. Returns when to do so
   // again, or when the gate is to open; kNever if time changes nothing.
   Nanos Update(Nanos now) {
     low_ = is_metered() && !Fits(0, now);
@@ -84,13 +84,14 @@ class Standing {
     return true;
   }
 
-  // The pace learns from refusals only where the bucket does not tell it.
+  // The pace learns from refusals only where the bucket has no rate.
   bool is_paced() const { return !bucket_.rated(); }
   // A fresh lease was refused. As LearnedPace::Refuse.
   Nanos Refuse(Nanos hint, Nanos guess, Nanos now) {
     return pace_.Refuse(hint, guess, now);
   }
-  // No lease goes out before `until`; then they do at the pace, if there is one.
+  // No lease goes out before `until`; then they do at the pace, if there is
+  // one.
   void HoldUntil(Nanos until) {
     if (pace_.known()) pace_.HoldUntil(until);
   }
@@ -125,11 +126,14 @@ class Standing {
   Scope& scope_;
   Group& group_;
   ShadowBucket bucket_;
-  LearnedPace pace_;  // where the bucket does not tell
+  // Used where the bucket has no rate.
+  LearnedPace pace_;
   std::uint64_t reported_ticket_ = 0;
-  bool low_ = false;  // not enough for one request, by the bucket or the pace
+  // Not enough for one request, by the bucket or the pace.
+  bool low_ = false;
   bool starting_ = false;
-  std::uint32_t credit_ = 0;  // how many leases slow start lets out now
+  // How many leases slow start lets out now.
+  std::uint32_t credit_ = 0;
 };
 
 }  // namespace keyrotator::internal

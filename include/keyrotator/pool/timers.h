@@ -35,8 +35,8 @@ struct Timer {
   bool set() const { return position != kNotSet; }
 };
 
-// A binary heap of timers that knows where each one stands, so that one can be
-// moved or taken out: there are no stale entries, and nothing in it outlives
+// A binary heap in which each timer knows its position, so that it can be moved
+// or taken out: there are no stale entries, and nothing in it outlives
 // its owner. Logarithmic.
 class Timers {
  public:

@@ -16,8 +16,7 @@
 
 namespace keyrotator::internal {
 
-// A caller that waits; it lives with the caller, who takes it out before it
-// dies.
+// A caller that waits. The caller owns it, and takes it out before it dies.
 struct Waiter {
   explicit Waiter(const PickHint& wanted) : hint(wanted) {}
 
@@ -43,7 +42,7 @@ class Waiters {
     ++count_;
   }
 
-  // Out of it. True if nobody waits in the scope any more.
+  // Out of the queue. True if the queue is now empty.
   bool Leave(Waiter& waiter) {
     Scope& scope = *waiter.scope;
     scope.queue.erase(waiter.place);
@@ -53,9 +52,9 @@ class Waiters {
     return true;
   }
 
-  // Somebody may be served in the scope.
+  // A caller in the scope's queue may be served now.
   void Wake(Scope& scope) { to_serve_.push_back(&scope); }
-  // The next scope in which somebody may be served, or null.
+  // The next scope that was woken, or null.
   Scope* Next() {
     if (to_serve_.empty()) return nullptr;
     Scope* const scope = to_serve_.back();
@@ -63,7 +62,7 @@ class Waiters {
     return scope;
   }
 
-  // One of those who wait in a thread, or null.
+  // A waiter that blocks a thread, or null.
   Waiter* AnyThread() const {
     for (const Scope* scope : scopes_) {
       for (Waiter* waiter : scope->queue) {

@@ -47,8 +47,8 @@ class ManualClock {
     return time_point(duration(state_->now.load(std::memory_order_acquire)));
   }
 
-  // Moves the time on, by 0 or more; at the end of time it stands. When it
-  // returns, all who watch the clock were told; those who wait wake soon.
+  // Moves the time on, by 0 or more; at the end of time it stands still. When
+  // it returns, all watchers were called; threads that wait wake soon.
   void Advance(Span by) {
     MoveTo(internal::SaturatingAdd(state_->now.load(), by.count()));
   }
@@ -59,7 +59,7 @@ class ManualClock {
   // From now on the clock jumps to whatever time someone would wait for.
   void AdvanceWhenWaiting(bool on = true) { state_->jumps.store(on); }
 
-  // For those who wait (see clock.h). `wake` must not call this clock but for
+  // For waiting threads (see clock.h). `wake` must not call this clock but for
   // now(). The handle must not be destroyed under a lock that `wake` takes.
   [[nodiscard]] std::shared_ptr<void> OnAdvance(
       std::function<void()> wake) const {
