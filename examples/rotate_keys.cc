@@ -1,5 +1,5 @@
 // Eight requests over three keys. One key is revoked and one is limited; every
-// request is served all the same.
+// request is still served.
 
 #include <keyrotator/keyrotator.h>
 
@@ -18,12 +18,15 @@ int main() {
   for (int request = 1; request <= 8; ++request) {
     while (auto key = rotator.Pick()) {
       const int status = Post("Bearer " + std::string(key->Reveal()));
-      if (status == 401) rotator.MarkFailed(*key);
-      if (status == 429)
+      if (status == 200)
+        fmt::print("request {} was served with {}\n", request, *key);
+      if (status == 401) {
+        rotator.MarkFailed(*key);
+      } else if (status == 429) {
         rotator.MarkRateLimited(*key, std::chrono::seconds(20));
-      if (status != 200) continue;
-      fmt::print("request {} was served with {}\n", request, *key);
-      break;
+      } else {
+        break;  // served, or not the key's fault
+      }
     }
   }
   for (const auto& key : rotator.Snapshot()) fmt::print("{}\n", key);

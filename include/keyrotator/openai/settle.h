@@ -4,12 +4,14 @@
 // an answer means for its key, and tells the rotator: the mark, and what the
 // provider says is left.
 //
-// Example:
-//   while (auto key = rotator.Pick({.scope = "gpt-4o"})) {
+// Example: each key at most once.
+//   std::vector<keyrotator::KeyId> tried;
+//   while (auto key = rotator.Pick({.scope = "gpt-4o", .exclude = tried})) {
 //     keyrotator::HttpResponse response = MySend(key->Reveal());
 //     keyrotator::Verdict verdict =
 //         keyrotator::Settle(rotator, *key, response);
 //     if (verdict.kind == keyrotator::VerdictKind::kOk) break;
+//     tried.push_back(key->id());
 //   }
 
 #ifndef KEYROTATOR_OPENAI_SETTLE_H_
