@@ -1,6 +1,6 @@
-// A rotator on a clock of one's own. Here the time is that of a simulation,
-// which stands until the simulation moves it; ManualClock does the same for
-// tests, and wakes whoever waits.
+// A rotator on a clock of your own. Here the time is that of a simulation, and
+// stands still until the simulation moves it. ManualClock does the same for
+// tests, and wakes the callers that wait.
 
 #include <keyrotator/keyrotator.h>
 

@@ -39,7 +39,7 @@ int main() {
     return best;
   };
   // Here the weight is a price.
-  KeyRotator by_price({ApiKey("sk-a", {.name = "dear", .weight = 9}),
+  KeyRotator by_price({ApiKey("sk-a", {.name = "costly", .weight = 9}),
                        ApiKey("sk-b", {.name = "cheap", .weight = 1})},
                       {}, cheapest);
   fmt::print("by price: {}", *by_price.Pick());

@@ -95,8 +95,8 @@ class AvailableKeys {
 class AvailableKeys::Iterator {
  public:
   using iterator_concept = std::random_access_iterator_tag;
-  using iterator_category =
-      std::input_iterator_tag;  // it returns values, not references
+  // It returns values, not references.
+  using iterator_category = std::input_iterator_tag;
   using value_type = AvailableKey;
   using difference_type = std::ptrdiff_t;
   using pointer = void;

@@ -216,9 +216,8 @@ class ShadowBucket {
     dimension.reserve = std::min(dimension.reserve, dimension.limit / 2);
 
     double since = dimension.leased - (lease.known ? lease.leased[i] : 0);
-    if (first)
-      since = std::min(others_in_flight,
-                       left);  // some of them the provider has counted
+    // Some of those in flight the provider has counted.
+    if (first) since = std::min(others_in_flight, left);
     const Nanos admitted = lease.known ? lease.time : now;
     const double reported = dimension.Refilled(exact, admitted, now) - since;
     // Headers are rounded down: an own count between what they say and one more
