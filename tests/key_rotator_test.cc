@@ -570,6 +570,27 @@ TEST_CASE("a caller's guess escalates by its own rule", "[rotator]") {
   }
 }
 
+TEST_CASE("where nothing is served a guess grows beyond its max if it may",
+          "[rotator]") {
+  Pool pool("A");
+  const Cooldown guess{.initial = seconds(10),
+                       .multiplier = 2,
+                       .max = seconds(60),
+                       .max_guess_pause = seconds(900)};
+  const auto limit = [&] {
+    pool.rotator.Settle(*pool.rotator.Pick(),
+                        {.kind = Report::Kind::kRateLimited, .guess = guess});
+    const auto rests = Row(pool.rotator, "A").returns_in;
+    pool.clock.Advance(*rests);
+    return *rests;
+  };
+  for (const int expected : {10, 20, 40, 60, 60, 60, 80, 160, 320, 640, 900})
+    CHECK(limit() == seconds(expected));
+  CHECK(limit() == seconds(900));
+  pool.rotator.MarkSucceeded(*pool.rotator.Pick());
+  CHECK(limit() == seconds(10));
+}
+
 // --- Trial ---
 
 TEST_CASE(
