@@ -155,6 +155,8 @@ TEST_CASE("options out of range are refused by name", "[rotator]") {
         std::string::npos);
   CHECK(error_of({.max_cooldown = seconds(-1)}).find("max_cooldown") !=
         std::string::npos);
+  CHECK(error_of({.max_guess_pause = seconds(-1)}).find("max_guess_pause") !=
+        std::string::npos);
   CHECK(error_of({.cooldown_multiplier = 0.5}).find("cooldown_multiplier") !=
         std::string::npos);
   CHECK(error_of({.cooldown_multiplier = std::nan("")})
@@ -567,6 +569,42 @@ TEST_CASE("a caller's guess escalates by its own rule", "[rotator]") {
                         {.kind = Report::Kind::kRateLimited, .guess = guess});
     CHECK(Row(pool.rotator, "A").returns_in == seconds(expected));
     pool.clock.Advance(seconds(expected));
+  }
+}
+
+TEST_CASE("where nothing is served a guess grows beyond its max if it may",
+          "[rotator]") {
+  Pool pool("A");
+  const Cooldown guess{.initial = seconds(10),
+                       .multiplier = 2,
+                       .max = seconds(60),
+                       .max_guess_pause = seconds(900)};
+  const auto limit = [&] {
+    pool.rotator.Settle(*pool.rotator.Pick(),
+                        {.kind = Report::Kind::kRateLimited, .guess = guess});
+    const auto rests = Row(pool.rotator, "A").returns_in;
+    pool.clock.Advance(*rests);
+    return *rests;
+  };
+  for (const int expected : {10, 20, 40, 60, 60, 60, 80, 160, 320, 640, 900})
+    CHECK(limit() == seconds(expected));
+  CHECK(limit() == seconds(900));
+  pool.rotator.MarkSucceeded(*pool.rotator.Pick());
+  CHECK(limit() == seconds(10));
+}
+
+TEST_CASE("a pace that is learned pauses up to max_guess_pause", "[rotator]") {
+  for (const int longest : {0, 300, 900}) {
+    CAPTURE(longest);
+    ManualClock clock;
+    KeyRotator rotator(
+        Letters("A"), {.learn_pace = true, .max_guess_pause = seconds(longest)},
+        RoundRobin{}, clock);
+    for (int i = 0; i < 20; ++i) {
+      clock.Advance(Row(rotator, "A").returns_in.value_or(nanoseconds(0)));
+      rotator.MarkRateLimited(*rotator.Pick());
+    }
+    CHECK(*Row(rotator, "A").returns_in == seconds(std::max(longest, 60)));
   }
 }
 

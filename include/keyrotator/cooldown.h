@@ -29,6 +29,10 @@ struct Cooldown {
   // Whether the pace that was learned replaces the guess, see
   // RotatorOptions::learn_pace.
   bool learn_pace = false;
+  // Where nothing at all is served guesses grow beyond `max` up to this, after a
+  // few of `max` in a row: a key that is spent for the day need not be asked each
+  // minute of it. They do not if this is no longer than `max`. >= 0.
+  Span max_guess_pause = std::chrono::seconds(0);
 };
 
 // How far a rate limit reaches.

@@ -37,11 +37,15 @@ struct RetryOptions {
   // request that was acted on twice may be paid for twice.
   bool retry_ambiguous = true;
   // How long a key rests whose limit came without a hint: short at first, since
-  // a minute would make a pool of one key give up where a second was enough.
+  // a minute would make a pool of one key give up where a second was enough. If
+  // nothing is served with it for long, as when its quota for the day is spent
+  // and the provider does not say so, it is asked every max_guess_pause in the
+  // end: about a hundred times a day, and it is back so long after its reset.
   Cooldown guess{.initial = std::chrono::seconds(1),
                  .multiplier = 2,
                  .max = std::chrono::seconds(60),
-                 .learn_pace = true};
+                 .learn_pace = true,
+                 .max_guess_pause = std::chrono::minutes(15)};
   // How long a key rests that has used up its quota. Its Retry-After is
   // ignored: providers send seconds where it takes a payment.
   Span quota_cooldown = std::chrono::hours(1);

@@ -36,6 +36,9 @@ struct RotatorOptions {
   // MarkSucceeded; else it takes the provider for slower than it is.
   // OpenAIClient learns whatever this is set to.
   bool learn_pace = false;
+  // Of learn_pace: for how long a key rests at most between two refusals without
+  // a hint, where nothing at all is served. A minute, if that is longer. >= 0.
+  Span max_guess_pause = std::chrono::minutes(15);
   // Whether after a guessed cooldown a single lease goes out, and others once
   // it has ended or succeeded.
   bool trial_after_guess = true;

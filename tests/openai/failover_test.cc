@@ -344,6 +344,33 @@ TEST_CASE("one key that is limited without a hint is tried after 1 s, 2 s, 4 s",
   CHECK(failover.outcome() == Outcome::kOk);
 }
 
+TEST_CASE(
+    "a key that is spent for a day, as nobody says, is asked a hundred times "
+    "in it",
+    "[failover]") {
+  Bench bench("A");
+  bench.options.deadline = 30s;
+  SECTION("by the learned pace") {}
+  SECTION("by doubling") { bench.options.guess.learn_pace = false; }
+  bench.script["A"] = {Status(429)};
+  const auto run_until = [&](nanoseconds end) {
+    const auto begin = bench.clock.now();
+    while (bench.clock.now() < begin + end) {
+      bench.clock.Advance(5s);
+      TheFailover failover = bench.Make();
+      bench.Drive(failover);
+      if (failover.outcome() == Outcome::kOk) return true;
+    }
+    return false;
+  };
+  CHECK_FALSE(run_until(24h));
+  CHECK(bench.sends > 90);
+  CHECK(bench.sends < 130);
+  // Its day is over.
+  bench.script["A"] = {Ok()};
+  CHECK(run_until(15min));
+}
+
 TEST_CASE("all keys cool for longer than the request may last: it ends now",
           "[failover][S6]") {
   Bench bench("AB");

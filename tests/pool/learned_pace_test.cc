@@ -35,8 +35,11 @@ struct Count {
   int refused = 0;
 };
 
+constexpr Nanos kQuarter = 900 * kSecond;
+
 // As many requests as the pace lets out, answered at once.
-Count Run(LearnedPace& pace, Bucket& bucket, Nanos hint, Nanos from, Nanos to) {
+Count Run(LearnedPace& pace, Bucket& bucket, Nanos hint, Nanos from, Nanos to,
+          Nanos longest = 0) {
   Count count;
   Nanos shut_until = from;
   for (Nanos now = from; now < to; now += 5 * kMillisecond) {
@@ -47,7 +50,7 @@ Count Run(LearnedPace& pace, Bucket& bucket, Nanos hint, Nanos from, Nanos to) {
         pace.Succeed(now);
       } else {
         ++count.refused;
-        shut_until = now + pace.Refuse(hint, kSecond, now);
+        shut_until = now + pace.Refuse(hint, kSecond, now, longest);
         pace.HoldUntil(shut_until);
       }
     }
@@ -111,6 +114,81 @@ TEST_CASE("refusals and nothing else make the pauses longer, up to a minute",
     pace.HoldUntil(now);
   }
   CHECK(before == 60 * kSecond);
+}
+
+TEST_CASE("a key that is spent for a day is asked about a hundred times in it",
+          "[learned_pace]") {
+  LearnedPace pace;
+  const Nanos day = 86'400 * kSecond;
+  const auto spend = [&](Nanos from) {
+    Bucket spent{.size = 0, .per_second = 0};
+    return Run(pace, spent, 0, from, from + day, kQuarter);
+  };
+  SECTION("when nothing was ever served") {
+    const Count count = spend(0);
+    CHECK(count.refused > 90);
+    CHECK(count.refused < 120);
+  }
+  SECTION("when its pace is known, which it keeps") {
+    Bucket bucket{.size = 60, .per_second = 1};
+    const Nanos hour = 3600 * kSecond;
+    Run(pace, bucket, 0, 0, hour, kQuarter);
+    CHECK(spend(hour).refused < 120);
+    // It is asked a quarter of an hour after its return at the latest.
+    const Nanos back = hour + day;
+    bucket.level = 60;
+    bucket.time = back;
+    const Count count =
+        Run(pace, bucket, 0, back, back + kQuarter + hour, kQuarter);
+    CHECK(count.served > 0.95 * 3600);
+    CHECK(count.refused < 0.02 * count.served);
+  }
+}
+
+TEST_CASE(
+    "refusals in vain make the pauses longer than a minute, but no more "
+    "once something is served",
+    "[learned_pace]") {
+  LearnedPace pace;
+  Nanos now = 0;
+  const auto refuse = [&](Nanos hint = 0) {
+    pace.Take(now);
+    const Nanos pause = pace.Refuse(hint, kSecond, now, kQuarter);
+    now += pause;
+    pace.HoldUntil(now);
+    return pause / kSecond;
+  };
+  for (const Nanos expected :
+       {1, 2, 4, 8, 16, 32, 60, 60, 120, 240, 480, 900, 900})
+    CHECK(refuse() == expected);
+  SECTION("served") {
+    pace.Take(now);
+    pace.Succeed(now + kSecond);
+    now += kSecond;
+    CHECK(refuse() <= 60);
+    for (int i = 0; i < 6; ++i) CHECK(refuse() <= 60);
+  }
+  SECTION("told for how long") {
+    CHECK(refuse(5) <= 60);
+    CHECK(refuse() <= 60);
+  }
+}
+
+TEST_CASE(
+    "a provider that lets one through in one or five minutes is searched as "
+    "before",
+    "[learned_pace]") {
+  for (const double minutes : {1.0, 2.0, 5.0}) {
+    CAPTURE(minutes);
+    const Nanos day = 86'400 * kSecond;
+    const auto run = [&](Nanos longest) {
+      LearnedPace pace;
+      Bucket bucket{.size = 1, .per_second = 1 / (60 * minutes)};
+      return Run(pace, bucket, 0, 0, day, longest);
+    };
+    CHECK(run(kQuarter).served == run(0).served);
+    CHECK(run(kQuarter).refused <= run(0).refused);
+  }
 }
 
 TEST_CASE(

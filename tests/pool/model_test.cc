@@ -539,10 +539,11 @@ class Lockstep {
       guess.initial = dice_.Of({1s, 3s});
       guess.multiplier = dice_.Of({1.0, 2.0});
       guess.max = dice_.Of({10s, 600s});
+      guess.max_guess_pause = dice_.Of({0s, 60s});
       Report(
-          fmt::format("MarkRateLimited guess {} x {} max {} reach {}",
+          fmt::format("MarkRateLimited guess {} x {} max {} or {} reach {}",
                       Show(guess.initial), guess.multiplier, Show(guess.max),
-                      static_cast<int>(reach)),
+                      Show(guess.max_guess_pause), static_cast<int>(reach)),
           [&](const KeyRef& key) {
             return rotator_.Settle(
                 key, {.kind = keyrotator::Report::Kind::kRateLimited,

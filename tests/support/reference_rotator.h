@@ -474,11 +474,17 @@ class ReferenceRotator {
   }
 
   static Time Guess(const Cooldown& guess, int windows) {
-    const double wanted = static_cast<double>(guess.initial.count()) *
-                          std::pow(guess.multiplier, windows);
-    return wanted >= static_cast<double>(guess.max.count())
-               ? Time(guess.max)
-               : Time(static_cast<std::int64_t>(wanted));
+    const auto initial = static_cast<double>(guess.initial.count());
+    const auto max = static_cast<double>(guess.max.count());
+    double wanted =
+        std::min(initial * std::pow(guess.multiplier, windows), max);
+    // Beyond `max` three windows late.
+    if (windows > 2) {
+      const double late = initial * std::pow(guess.multiplier, windows - 3);
+      const auto most = static_cast<double>(guess.max_guess_pause.count());
+      wanted = std::max(wanted, std::min(late, most));
+    }
+    return Time(static_cast<std::int64_t>(wanted));
   }
 
   bool IsDue(const Gate& gate) const {

@@ -9,6 +9,10 @@
 // admitted. Leases then go out at that rate, a little slower at first and
 // faster the longer nothing is refused, until the next refusal gives the next
 // sample. What is not used is saved up: the provider's bucket fills, too.
+//
+// Many refusals in a row with nothing served between them say nothing of the
+// pace: what is spent is more than a bucket, such as a day's quota. The pace is
+// kept for when that returns, and until then the pauses grow ever longer.
 
 #ifndef KEYROTATOR_POOL_LEARNED_PACE_H_
 #define KEYROTATOR_POOL_LEARNED_PACE_H_
@@ -58,15 +62,18 @@ class LearnedPace {
 
   // A lease that was taken since the last refusal was refused. `hint` is how
   // long the provider said, 0 if it did not; `guess` how long to wait then the
-  // first time. Returns for how long nothing should go out; HoldUntil is to say
-  // for how long nothing does.
-  Nanos Refuse(Nanos hint, Nanos guess, Nanos now) {
+  // first time, and `longest` how long at most where nothing at all is served; a
+  // minute, if that is longer. Returns for how long nothing should go out;
+  // HoldUntil is to say for how long nothing does.
+  Nanos Refuse(Nanos hint, Nanos guess, Nanos now, Nanos longest = 0) {
+    const bool was_spent = is_spent();
+    in_vain_ = hint > 0 || served_ > 0 ? 0 : in_vain_ + 1;
     if (!known()) {
       searching_ = true;
       SetRate(1 /
               static_cast<double>(std::max<Nanos>(hint > 0 ? hint : guess, 1)));
     } else {
-      Sample(now);
+      Sample(now, was_spent);
       searching_ = sampled_ < kEnough;
     }
     const bool first = refused_ == kLongAgo;
@@ -79,7 +86,9 @@ class LearnedPace {
     // to be found anew.
     if (hint > kLongHint && static_cast<double>(hint) * rate_ > kWindow)
       searching_ = true;
-    return pause_ = std::max(hint, Pause());
+    const Nanos beyond =
+        is_spent() ? std::min(SaturatingAdd(pause_, pause_), longest) : 0;
+    return pause_ = std::max({hint, Pause(), beyond});
   }
 
   // Nothing goes out before `until`; then one, and from there at the pace.
@@ -94,6 +103,9 @@ class LearnedPace {
   static constexpr double kGap = 2;
   // The longest pause, and time from one lease to the next, that is a guess.
   static constexpr Nanos kMaxGap = 60'000'000'000;
+  // More refusals in a row than these, without a hint and with nothing served,
+  // are no search any more: one for a request a minute takes seven.
+  static constexpr std::uint32_t kInVain = 8;
   // What sets a window apart from a bucket, whose hint is the time for one
   // request: seconds, rounded up, and that of several requests.
   static constexpr Nanos kLongHint = 2'000'000'000;
@@ -114,16 +126,23 @@ class LearnedPace {
   static constexpr double kOne = 1 - 1e-9;
 
   // The rate from one refusal to the next, unless it was met with so much saved
-  // up that it was not the pace that met it.
-  void Sample(Nanos now) {
+  // up that it was not the pace that met it. Of a key that was spent a pace that
+  // is known is kept; else it is found from what its return lets through.
+  void Sample(Nanos now, bool was_spent) {
     const auto served = static_cast<double>(served_);
+    Nanos since = refused_;
+    if (was_spent && sampled_ >= kEnough) return;
+    if (was_spent && served >= kEnough) {
+      sampled_ = sampled_time_ = 0;
+      since = opened_;
+    }
     if (sampled_time_ > 0 && CreditAt(now) > 4 + served / 10) return;
     const double admitted =
         std::min(static_cast<double>(leased_) - 1, 2 * served + 2);
     const double fade = std::pow(kFade, admitted / kFadeOver);
     sampled_ = sampled_ * fade + std::max(admitted, 0.0);
     sampled_time_ = sampled_time_ * fade +
-                    static_cast<double>(std::max<Nanos>(now - refused_, 1));
+                    static_cast<double>(std::max<Nanos>(now - since, 1));
     // Half a request more: zero admitted is a rate, too.
     SetRate((sampled_ + 0.5) / sampled_time_);
   }
@@ -140,6 +159,8 @@ class LearnedPace {
     return static_cast<Nanos>(
         std::min({kGap / rate_, longest, static_cast<double>(kMaxGap)}));
   }
+
+  bool is_spent() const { return in_vain_ > kInVain; }
 
   // Leases per nanosecond.
   double Speed() const {
@@ -162,11 +183,12 @@ class LearnedPace {
   bool searching_ = false;
   double sampled_ = 0;
   double sampled_time_ = 0;
-  Nanos refused_ = kLongAgo;  // the last time
-  Nanos pause_ = 0;           // after it
-  Nanos opened_ = kLongAgo;   // when leases went out again after it
-  std::uint64_t leased_ = 0;  // since
-  std::uint64_t served_ = 0;  // of these
+  Nanos refused_ = kLongAgo;   // the last time
+  Nanos pause_ = 0;            // after it
+  Nanos opened_ = kLongAgo;    // when leases went out again after it
+  std::uint64_t leased_ = 0;   // since
+  std::uint64_t served_ = 0;   // of these
+  std::uint32_t in_vain_ = 0;  // refusals in a row, see kInVain
   double credit_ = 0;
   Nanos credit_time_ = kLongAgo;
 };

@@ -43,6 +43,8 @@ inline RotatorOptions CheckOptions(RotatorOptions options) {
   require(std::isfinite(options.cooldown_multiplier) &&
               options.cooldown_multiplier >= 1,
           "cooldown_multiplier must be a number of at least 1");
+  require(options.max_guess_pause.count() >= 0,
+          "max_guess_pause must not be less than 0");
   require(
       !options.retry_failed_after || options.retry_failed_after->count() > 0,
       "retry_failed_after must be longer than 0, or empty for never");

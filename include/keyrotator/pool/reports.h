@@ -84,18 +84,25 @@ inline void Failed(Pool& pool, Slot& slot, Grant* grant) {
 // For how long a key rests that was limited without a hint, after `windows` of
 // that kind in a row.
 inline Nanos GuessSpan(const Cooldown& guess, std::uint32_t windows) {
-  const double span = static_cast<double>(guess.initial.count()) *
-                      std::pow(guess.multiplier, windows);
-  return span < static_cast<double>(guess.max.count())
-             ? static_cast<Nanos>(span)
-             : guess.max.count();
+  const auto grown = [&](std::uint32_t times, Span most) {
+    const double span = static_cast<double>(guess.initial.count()) *
+                        std::pow(guess.multiplier, times);
+    return span < static_cast<double>(most.count()) ? static_cast<Nanos>(span)
+                                                    : most.count();
+  };
+  const Nanos span = grown(windows, guess.max);
+  // The first of those beyond `max` come a few windows late.
+  constexpr std::uint32_t kAtMax = 3;
+  if (guess.max_guess_pause <= guess.max || windows < kAtMax) return span;
+  return std::max(span, grown(windows - kAtMax, guess.max_guess_pause));
 }
 
 inline Cooldown DefaultGuess(const RotatorOptions& options) {
   return {.initial = options.cooldown,
           .multiplier = options.cooldown_multiplier,
           .max = options.max_cooldown,
-          .learn_pace = options.learn_pace};
+          .learn_pace = options.learn_pace,
+          .max_guess_pause = options.max_guess_pause};
 }
 
 inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
@@ -128,7 +135,7 @@ inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
   if (hint == 0 && !(fresh && begins)) return;
   Nanos span = hint > 0 ? hint : GuessSpan(guess, gate.windows());
   if (paced != nullptr && fresh && begins)
-    span = paced->Refuse(hint, span, pool.now);
+    span = paced->Refuse(hint, span, pool.now, guess.max_guess_pause.count());
   const Nanos until = SaturatingAdd(
       pool.now, std::min(span, pool.options.max_cooldown.count()));
   if (begins) {

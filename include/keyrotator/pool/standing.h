@@ -87,8 +87,8 @@ class Standing {
   // The pace learns from refusals only where the bucket has no rate.
   bool is_paced() const { return !bucket_.rated(); }
   // A fresh lease was refused. As LearnedPace::Refuse.
-  Nanos Refuse(Nanos hint, Nanos guess, Nanos now) {
-    return pace_.Refuse(hint, guess, now);
+  Nanos Refuse(Nanos hint, Nanos guess, Nanos now, Nanos longest) {
+    return pace_.Refuse(hint, guess, now, longest);
   }
   // No lease goes out before `until`; then they do at the pace, if there is
   // one.

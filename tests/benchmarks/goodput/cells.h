@@ -56,6 +56,10 @@ inline Pool OneKey() { return KeysOf("1 key", std::vector<Quota>(1)); }
 inline Pool TwoHundred() {
   return KeysOf("200 keys", std::vector<Quota>(200, {.requests = 12}));
 }
+// Each may do so much in a minute, and 1,000 in a day.
+inline Pool FourByDay() {
+  return KeysOf("4 by day", std::vector<Quota>(4, {.per_day = 1000}));
+}
 // Where what happens on the way to the provider matters more.
 inline Pool EightFast() {
   return KeysOf("8 fast", std::vector<Quota>(8, {.requests = 600}));
@@ -84,6 +88,7 @@ inline Cell MakeCell(Pool pool, Style style, double load, bool bursty) {
   if (cell.pool.organisations[0].tokens > 0) cell.mean_cost = 1000;
   // As many requests as others have in an hour, or more.
   if (AllowedPerSecond(cell.pool, cell.mean_cost) > 30) cell.seconds = 1200;
+  if (HasDays(cell.pool)) cell.seconds = kDaySeconds;
   // To learn a pace costs about five refusals a key, here of 240 requests.
   if (cell.pool.keys.size() > 100 && style != Style::kOpenAI) cell.bound = true;
   return cell;
@@ -185,6 +190,11 @@ inline std::vector<Cell> AllCells() {
     for (const Style style : {kOpenAI, kRetryAfter, kNothing})
       add(pool, style, AsBound);
   }
+  // Spent for a part of the day, and for nearly all of it.
+  for (const double load : {4, 16}) {
+    for (const bool bursty : {false, true})
+      cells.push_back(Named(MakeCell(FourByDay(), kNothing, load, bursty)));
+  }
   for (const double load : {0.5, 0.8}) {
     for (const bool bursty : {false, true}) {
       for (const Pool& pool : {EightEqual(), EightUnequal()}) {
@@ -225,6 +235,8 @@ inline std::vector<Cell> CheckedCells() {
       MakeCell(EightEqual(), kNothing, 1.2, true),
       MakeCell(OneKey(), kNothing, 1.2, false),
       MakeCell(EightByTokens(), kOpenAI, 1.2, false),
+      MakeCell(FourByDay(), kNothing, 4, false),
+      MakeCell(FourByDay(), kNothing, 16, true),
   };
   for (Cell& cell : cells) cell = Named(cell);
   return cells;

@@ -189,6 +189,9 @@ inline constexpr Bar kRefusedCount = {"refused requests count", 0.99, 0.985,
 // The waste is 1.5 / limit: see Judge.
 inline constexpr Bar kWindows = {"fixed windows", 0.99, 0.95, 0, 0};
 inline constexpr Bar kTokens = {"tokens", 0.99, 0.99, 0.01, 0.01};
+// The waste is not by what is served: a key may be asked so often in a day.
+inline constexpr Bar kDays = {"a day's quota", 0.99, 0.99, 0, 0};
+inline constexpr double kAskedInDay = 144;  // a tenth of each minute
 inline constexpr double kLeastJain = 0.999;
 inline constexpr double kLeastKept = 0.95;
 // Nobody else serves more than that beyond what is served here.
@@ -196,6 +199,7 @@ inline constexpr double kTie = 0.0005;
 
 inline const Bar& BarOf(const Cell& cell) {
   const ProviderOptions& provider = cell.provider;
+  if (HasDays(cell.pool)) return kDays;
   if (provider.fixed_windows) return kWindows;
   if (provider.refused_count) return kRefusedCount;
   if (cell.mean_cost > 0) return kTokens;
@@ -223,6 +227,9 @@ inline std::string Judge(const Cell& cell, const Figures& figures,
     double most = cell.provider.unseen > 0 ? bar.waste_unseen : bar.waste;
     if (cell.provider.fixed_windows)
       most = 1.5 / cell.pool.organisations[0].requests;
+    if (HasDays(cell.pool))
+      most = kAskedInDay * static_cast<double>(cell.pool.keys.size()) *
+             static_cast<double>(figures.seeds) / figures.served_requests;
     hold(figures.Waste() <= most, fmt::format("429s > {:.3g}", most));
   } else if (cell.provider.flapping_keys == 0) {
     hold(figures.failed <= figures.oracle_failed,
@@ -233,7 +240,8 @@ inline std::string Judge(const Cell& cell, const Figures& figures,
     hold(cell.sessions > 0 || figures.jain >= kLeastJain,
          fmt::format("Jain < {}", kLeastJain));
   }
-  hold(figures.first_share >= others - kTie,
+  // Who asks without a pause has a key back the moment that its day begins.
+  hold(HasDays(cell.pool) || figures.first_share >= others - kTie,
        fmt::format("others serve {:.4f}", others));
   hold(figures.kept >= kLeastKept, fmt::format("kept < {}", kLeastKept));
   return faults;

@@ -23,8 +23,8 @@ struct OracleResult {
   std::vector<Nanos> waits;
 };
 
-// The buckets of one model. What flows back is pooled; of fixed windows the one
-// that ends first is used first.
+// The buckets of one model. What flows back is pooled; of fixed windows and of
+// days the one that ends first is used first.
 class PooledBucket {
  public:
   PooledBucket(const Cell& cell, std::size_t model, std::uint64_t seed) {
@@ -33,7 +33,8 @@ class PooledBucket {
         MakeBuckets(cell.pool, cell.provider, cell.mean_cost, seed, kStart);
     for (std::size_t i = model; i < all.size(); i += models)
       buckets_.push_back(all[i]);
-    if (!cell.provider.fixed_windows) buckets_ = {Bucket::Pooled(buckets_)};
+    if (!cell.provider.fixed_windows && !HasDays(cell.pool))
+      buckets_ = {Bucket::Pooled(buckets_)};
   }
 
   // The first time from `now` on, and not after `until`, when a request of that

@@ -90,7 +90,10 @@ struct Quota {
   double tokens = 0;
   // In which an empty bucket fills, or a fixed window ends.
   double seconds = 60;
+  // Requests in a day, beside that. 0: not limited.
+  double per_day = 0;
 };
+inline constexpr double kDaySeconds = 86'400;
 
 // The keys, and who limits them.
 struct Pool {
@@ -138,9 +141,10 @@ class UnseenClient {
 // One limit of requests and tokens.
 class Bucket {
  public:
-  // `mean_cost` is what the unseen clients' requests cost.
+  // `mean_cost` is what the unseen clients' requests cost; `day_end` when the
+  // day ends for which there is a limit.
   Bucket(const Quota& quota, bool fixed, double mean_cost, Nanos window_end,
-         std::vector<UnseenClient> unseen, Nanos start)
+         Nanos day_end, std::vector<UnseenClient> unseen, Nanos start)
       : limit_{quota.requests, quota.tokens},
         level_{limit_},
         span_(FromSeconds(quota.seconds)),
@@ -148,7 +152,10 @@ class Bucket {
         mean_cost_(mean_cost),
         unseen_(std::move(unseen)),
         time_(start),
-        window_end_(window_end) {}
+        window_end_(window_end),
+        per_day_(quota.per_day),
+        day_left_(quota.per_day),
+        day_end_(day_end) {}
 
   void Advance(Nanos now) {
     while (!unseen_.empty()) {
@@ -178,11 +185,12 @@ class Bucket {
   }
 
   bool Fits(double tokens) const {
-    return level_[0] >= 1 - kTolerance &&
+    return !IsDaySpent() && level_[0] >= 1 - kTolerance &&
            (limit_[1] <= 0 || level_[1] >= tokens - kTolerance);
   }
   void Take(double tokens) {
     level_[0] -= 1;
+    day_left_ -= 1;
     if (limit_[1] > 0) level_[1] -= tokens;
   }
   // What a refused request costs where it counts.
@@ -193,6 +201,7 @@ class Bucket {
   // When that fits, if nobody takes any of it before.
   Nanos WhenFits(double tokens) const {
     if (Fits(tokens)) return time_;
+    if (IsDaySpent()) return day_end_;
     if (fixed_) return window_end_;
     double wait = (1 - level_[0]) / limit_[0];
     if (limit_[1] > 0) wait = std::max(wait, (tokens - level_[1]) / limit_[1]);
@@ -208,12 +217,18 @@ class Bucket {
 
   double limit(std::size_t i) const { return limit_[i]; }
   double left(std::size_t i) const { return std::max(0.0, level_[i]); }
-  Nanos window_end() const { return window_end_; }
+  // When what is left of it is lost.
+  Nanos window_end() const { return per_day_ > 0 ? day_end_ : window_end_; }
 
  private:
   static constexpr double kTolerance = 1e-9;
 
+  bool IsDaySpent() const { return per_day_ > 0 && day_left_ < 1; }
+
   void Flow(Nanos now) {
+    for (; per_day_ > 0 && day_end_ <= now;
+         day_end_ += FromSeconds(kDaySeconds))
+      day_left_ = per_day_;
     if (fixed_) {
       for (; window_end_ <= now; window_end_ += span_) level_ = limit_;
     } else {
@@ -234,6 +249,9 @@ class Bucket {
   std::vector<UnseenClient> unseen_;
   Nanos time_;
   Nanos window_end_;
+  double per_day_;
+  double day_left_;
+  Nanos day_end_;
 };
 
 // The buckets of a pool, by organisation and model: one set for the provider,
@@ -243,11 +261,15 @@ inline std::vector<Bucket> MakeBuckets(const Pool& pool,
                                        double mean_cost, std::uint64_t seed,
                                        Nanos start) {
   std::vector<Bucket> buckets;
+  // A provider's days end at its midnight.
+  const Nanos day_end =
+      start + FromSeconds(Dice(seed ^ 0x646179u).Uniform() * kDaySeconds);
   for (std::size_t i = 0; i < pool.organisations.size(); ++i) {
     for (std::size_t model = 0; model < pool.models.size(); ++model) {
       Quota quota = pool.organisations[i];
       quota.requests *= pool.models[model];
       quota.tokens *= pool.models[model];
+      quota.per_day *= pool.models[model];
       Dice dice(seed ^ (0x6275636b6574u + buckets.size() * 0x10001));
       // Nobody knows when a provider's windows begin.
       const Nanos window_end =
@@ -256,7 +278,7 @@ inline std::vector<Bucket> MakeBuckets(const Pool& pool,
       if (options.unseen > 0)
         unseen.emplace_back(quota, options.unseen, dice.Next(), start);
       buckets.emplace_back(quota, options.fixed_windows, mean_cost, window_end,
-                           std::move(unseen), start);
+                           day_end, std::move(unseen), start);
     }
   }
   return buckets;

@@ -51,6 +51,11 @@ struct Request {
   std::size_t session = 0;
 };
 
+// Whether what is allowed in a day is limited, too.
+inline bool HasDays(const Pool& pool) {
+  return pool.organisations[0].per_day > 0;
+}
+
 // What the pool's limits allow, for requests of that cost on average.
 inline double AllowedPerSecond(const Pool& pool, double mean_cost) {
   double allowed = 0;
@@ -58,6 +63,8 @@ inline double AllowedPerSecond(const Pool& pool, double mean_cost) {
     double requests = quota.requests / quota.seconds;
     if (quota.tokens > 0 && mean_cost > 0)
       requests = std::min(requests, quota.tokens / quota.seconds / mean_cost);
+    if (quota.per_day > 0)
+      requests = std::min(requests, quota.per_day / kDaySeconds);
     for (const double part : pool.models) allowed += requests * part;
   }
   return allowed;
