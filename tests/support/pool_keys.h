@@ -17,7 +17,7 @@ namespace keyrotator::testing {
 inline internal::Roster::Change Join(internal::Roster& roster,
                                      const ApiKeys& keys,
                                      bool replace = false) {
-  const internal::Roster::Change change =
+  internal::Roster::Change change =
       roster.Join(roster.Check(keys, replace), replace, nullptr);
   for (internal::Slot* slot : change.left) {
     if (internal::Roster::LeaveGroup(*slot)) roster.Dissolve(*slot->group);
