@@ -133,7 +133,7 @@ TEST_CASE("a key that is spent for a day is asked about a hundred times in it",
     Bucket bucket{.size = 60, .per_second = 1};
     const Nanos hour = 3600 * kSecond;
     Run(pace, bucket, 0, 0, hour, kQuarter);
-    CHECK(spend(hour).refused < 120);
+    CHECK(spend(hour).refused < 144);
     // It is asked a quarter of an hour after its return at the latest.
     const Nanos back = hour + day;
     bucket.level = 60;

@@ -68,6 +68,7 @@ class LearnedPace {
   Nanos Refuse(Nanos hint, Nanos guess, Nanos now, Nanos longest = 0) {
     const bool was_spent = is_spent();
     in_vain_ = hint > 0 || served_ > 0 ? 0 : in_vain_ + 1;
+    if (in_vain_ <= 1) vain_since_ = now;
     if (!known()) {
       searching_ = true;
       SetRate(1 /
@@ -104,7 +105,8 @@ class LearnedPace {
   // The longest pause, and time from one lease to the next, that is a guess.
   static constexpr Nanos kMaxGap = 60'000'000'000;
   // More refusals in a row than these, without a hint and with nothing served,
-  // are no search any more: one for a request a minute takes seven.
+  // for longer than kMaxGap, are no search any more, and no rest of a window: to
+  // find a provider's one request a minute takes seven.
   static constexpr std::uint32_t kInVain = 8;
   // What sets a window apart from a bucket, whose hint is the time for one
   // request: seconds, rounded up, and that of several requests.
@@ -160,7 +162,11 @@ class LearnedPace {
         std::min({kGap / rate_, longest, static_cast<double>(kMaxGap)}));
   }
 
-  bool is_spent() const { return in_vain_ > kInVain; }
+  // Whether nothing was served for longer, when last refused, than a search or
+  // the rest of a window takes.
+  bool is_spent() const {
+    return in_vain_ > kInVain && refused_ - vain_since_ >= kMaxGap;
+  }
 
   // Leases per nanosecond.
   double Speed() const {
@@ -189,6 +195,7 @@ class LearnedPace {
   std::uint64_t leased_ = 0;   // since
   std::uint64_t served_ = 0;   // of these
   std::uint32_t in_vain_ = 0;  // refusals in a row, see kInVain
+  Nanos vain_since_ = 0;       // the first of them
   double credit_ = 0;
   Nanos credit_time_ = kLongAgo;
 };
