@@ -2,7 +2,8 @@
 //
 // What a transport has to offer: a class with one function, Send, that gives an
 // answer to a sink while it arrives. curl.h has one; write one around your own
-// HTTP client and keep OpenAIClient.
+// HTTP client and keep OpenAIClient. The body of a request that has a `source`
+// is read from there (transfer.h: Upload); nobody sets one but who uses it.
 //
 // Example: a transport is any class with such a Send.
 //   class MyTransport {
@@ -47,6 +48,7 @@ struct TransportError {
                // over
     kLost,     // the connection broke after it had been made
     kStopped,  // the caller asked to stop
+    kBody,     // the request's source gave no body, or not the size it named
   };
   Kind kind = Kind::kLost;
   std::string message = {};
