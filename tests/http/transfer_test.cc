@@ -1,13 +1,16 @@
 #include "keyrotator/http/transfer.h"
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "tests/support/body_source.h"
 #include "tests/support/catch.h"
 
 namespace keyrotator {
@@ -29,6 +32,50 @@ HttpRequest Bounds(std::chrono::milliseconds idle,
   request.idle_timeout = idle;
   request.total_timeout = total;
   return request;
+}
+
+TEST_CASE("an upload is read from its start as often as it is opened",
+          "[transfer]") {
+  int opened = 0;
+  const BodySource source = testing::SourceOf("hello", opened, 5);
+  internal::Upload upload(source);
+  char room[3];
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(upload.Open());
+    CHECK(upload.Read(room) == 3);
+    CHECK(std::string_view(room, 3) == "hel");
+  }
+  CHECK(upload.Read(room) == 2);
+  CHECK(upload.Read(room) == 0);
+  CHECK(upload.error().empty());
+  CHECK(opened == 2);
+}
+
+TEST_CASE("an upload whose source does not keep its word is no upload",
+          "[transfer]") {
+  char room[10];
+  int opened = 0;
+  for (const std::uint64_t size : {4U, 6U}) {
+    const BodySource source = testing::SourceOf("hello", opened, size);
+    internal::Upload upload(source);
+    REQUIRE(upload.Open());
+    if (size == 6) CHECK(upload.Read(room) == 5);
+    CHECK_FALSE(upload.Read(room));
+    CHECK(upload.error() ==
+          "its source gave 5 bytes and had named " + std::to_string(size));
+  }
+  const BodySource liar([] { return [](std::span<char>) { return 11; }; });
+  internal::Upload upload(liar);
+  REQUIRE(upload.Open());
+  CHECK_FALSE(upload.Read(room));
+  CHECK_FALSE(upload.error().empty());
+
+  const BodySource once = BodySource::Once(testing::ReaderOf("hello"));
+  internal::Upload first(once);
+  REQUIRE(first.Open());
+  CHECK(first.Read(room) == 5);
+  CHECK_FALSE(first.Open());
+  CHECK(first.error() == "its body can be read only once");
 }
 
 TEST_CASE("without bounds nothing is ever over", "[transfer]") {

@@ -9,6 +9,8 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <future>
 #include <memory>
@@ -16,6 +18,7 @@
 #include <optional>
 #include <semaphore>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -27,19 +30,25 @@
 #include "keyrotator/http/curl.h"
 #include "keyrotator/http/message.h"
 #include "keyrotator/testing/manual_clock.h"
+#include "tests/support/body_source.h"
 #include "tests/support/catch.h"
 #include "tests/support/raw_server.h"
 #include "tests/support/self_signed.h"
+#include "tests/support/witness.h"
 
 namespace keyrotator {
 namespace {
 
 using std::chrono::milliseconds;
+using testing::ArrivedRequest;
 using testing::DeafPort;
+using testing::MakeAnswer;
 using testing::RawConnection;
 using testing::RawServer;
 using testing::RefusingPort;
 using testing::SelfSigned;
+using testing::SourceOf;
+using testing::Witness;
 using Clock = std::chrono::steady_clock;
 using Kind = TransportError::Kind;
 
@@ -245,6 +254,164 @@ TEST_CASE("method and body arrive as they are", "[transport]") {
     CHECK(result.Header("X-Type") ==
           (request.body.empty() ? "[]" : "[application/json]"));
     CHECK(result.body == (request.body.empty() ? "hello" : request.body));
+  }
+}
+
+// ---- Bodies that are read while they are sent ----
+
+TEST_CASE("a source arrives whole, with a length or in chunks", "[transport]") {
+  Witness witness(
+      [](const ArrivedRequest&) { return MakeAnswer(200, {"{}"}); });
+  std::string text;
+  while (text.size() < 300'000) text += std::to_string(text.size()) + '\0';
+  CurlTransport transport = Make();
+  int opened = 0;
+  // One transport for all: nothing of one request may stick to the next.
+  for (const std::string method : {"POST", "PUT", "PATCH"}) {
+    for (const bool sized : {true, false}) {
+      const BodySource source = SourceOf(
+          text, opened, sized ? std::optional(text.size()) : std::nullopt);
+      HttpRequest request = Request(witness.origin(), "/", method);
+      request.headers.Add("Content-Type", "audio/mpeg");
+      request.source = &source;
+      CHECK(Fetch(transport, request).status == 200);
+      const ArrivedRequest arrived = witness.Log().back();
+      CHECK(arrived.method == method);
+      CHECK(arrived.headers.Find("Content-Type") == "audio/mpeg");
+      CHECK_FALSE(arrived.headers.Find("Expect"));
+      CHECK(arrived.headers.Find("Content-Length").has_value() == sized);
+      CHECK((arrived.body == text));
+    }
+    CHECK(Fetch(transport, Request(witness.origin(), "/")).status == 200);
+    CHECK(witness.Log().back().method == "GET");
+    CHECK(witness.Log().back().body.empty());
+    CHECK_FALSE(witness.Log().back().headers.Find("Transfer-Encoding"));
+  }
+  CHECK(opened == 6);
+  CHECK(witness.Log().size() == 9);
+}
+
+TEST_CASE("a source that is empty is a body without bytes", "[transport]") {
+  Witness witness(
+      [](const ArrivedRequest&) { return MakeAnswer(200, {"{}"}); });
+  int opened = 0;
+  for (const bool sized : {true, false}) {
+    const BodySource source = SourceOf(
+        "", opened, sized ? std::optional<std::uint64_t>(0) : std::nullopt);
+    HttpRequest request = Request(witness.origin(), "/", "POST");
+    request.source = &source;
+    CHECK(Fetch(request).status == 200);
+    CHECK(witness.Log().back().body.empty());
+  }
+}
+
+TEST_CASE("a source that gives less than it named is not taken for a body",
+          "[transport]") {
+  RawServer server([](RawConnection& peer) { peer.WaitUntilPeerLeaves(); });
+  int opened = 0;
+  const BodySource source = SourceOf("hello", opened, 6);
+  HttpRequest request = Request(server.origin(), "/", "POST");
+  request.source = &source;
+  const Result result = Fetch(request);
+  CheckError(result, Kind::kBody, true);
+  CHECK(result.error->message.ends_with(
+      "its source gave 5 bytes and had named 6"));
+}
+
+TEST_CASE("an answer that comes amid an upload ends it", "[transport]") {
+  RawServer server([](RawConnection& peer) {
+    std::string some;
+    while (some.size() < 100'000 && peer.ReadSome(some)) {
+    }
+    peer.Write("HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n{}");
+    peer.WaitUntilPeerLeaves();
+  });
+  std::size_t read = 0;
+  // Without an end: what is not given up goes on until the test is.
+  const BodySource endless([&read] {
+    return [&read](std::span<char> room) {
+      read += room.size();
+      std::fill(room.begin(), room.end(), 'x');
+      return room.size();
+    };
+  });
+  HttpRequest request = Request(server.origin(), "/", "POST");
+  request.source = &endless;
+  const Result result = Fetch(request);
+  CHECK_FALSE(result.error);
+  CHECK(result.status == 401);
+  CHECK(result.body == "{}");
+  CHECK(read >= 90'000);
+}
+
+TEST_CASE("a source that was read and cannot be again is not sent",
+          "[transport]") {
+  Witness witness(
+      [](const ArrivedRequest&) { return MakeAnswer(200, {"{}"}); });
+  const BodySource source = BodySource::Once(testing::ReaderOf("hello"));
+  HttpRequest request = Request(witness.origin(), "/", "POST");
+  request.source = &source;
+  CHECK(Fetch(request).status == 200);
+  CheckError(Fetch(request), Kind::kBody, false);
+  CHECK(witness.Log().size() == 1);
+}
+
+TEST_CASE("what a source throws comes out of Send", "[transport]") {
+  RawServer server([](RawConnection& peer) { peer.WaitUntilPeerLeaves(); });
+  const bool opens = GENERATE(true, false);
+  const BodySource source([opens]() -> ReadBody {
+    if (!opens) throw std::runtime_error("mine");
+    return [](std::span<char>) -> std::size_t {
+      throw std::runtime_error("mine");
+    };
+  });
+  HttpRequest request = Request(server.origin(), "/", "POST");
+  request.source = &source;
+  CurlTransport transport = Make();
+  Result result;
+  CHECK_THROWS_WITH(transport.Send(request, result), "mine");
+}
+
+TEST_CASE("a source begins anew where a kept connection broke", "[transport]") {
+  const std::string text(200'000, 'x');
+  std::mutex mutex;
+  std::vector<std::string> requests;
+  RawServer server([&](RawConnection& peer) {
+    const std::string request = peer.ReadRequest();
+    bool first = false;
+    {
+      const std::lock_guard lock(mutex);
+      first = requests.empty();
+      requests.push_back(request);
+    }
+    peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    if (!first) return;
+    // Takes a part of the next body, and leaves.
+    std::string some;
+    while (some.size() < 100'000 && peer.ReadSome(some)) {
+    }
+    peer.Reset();
+  });
+  const bool once = GENERATE(false, true);
+  CurlTransport transport = Make();
+  CHECK(Fetch(transport, Request(server.origin())).body == "ok");
+  int opened = 0;
+  const BodySource source =
+      once ? BodySource::Once(testing::ReaderOf(text), text.size())
+           : SourceOf(text, opened, text.size());
+  HttpRequest request = Request(server.origin(), "/", "POST");
+  request.source = &source;
+  const Result result = Fetch(transport, request);
+  const std::lock_guard lock(mutex);
+  if (once) {
+    CheckError(result, Kind::kBody, true);
+    for (const std::string& arrived : requests)
+      CHECK(arrived.find("POST") == arrived.npos);
+  } else {
+    CHECK_FALSE(result.error);
+    CHECK(opened == 2);
+    REQUIRE(requests.size() == 2);
+    CHECK(requests[1].ends_with("\r\n\r\n" + text));
   }
 }
 

@@ -2,7 +2,10 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
+#include <iterator>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,7 +51,9 @@ struct PlainClassifier {
 
 // An answer, and what came out of it.
 struct Reading {
-  explicit Reading(bool stream) : answer(classifier, stream) {}
+  explicit Reading(bool stream)
+      : answer(classifier, stream ? internal::Expected::kEvents
+                                  : internal::Expected::kBody) {}
 
   Flow Body(std::string_view bytes) {
     return answer.OnBody(bytes, kNow, [this](const SseEvent& event) {
@@ -215,6 +220,151 @@ TEST_CASE("a refusal that was cut is that refusal, a success is lost",
   CHECK(served.answer.response().status == 0);
 }
 
+TEST_CASE("the answer to HEAD is good without a body", "[answer]") {
+  for (const int status : {200, 404}) {
+    PlainClassifier classifier;
+    internal::Answer answer(classifier, internal::Expected::kHead);
+    answer.OnHead(status, {{"Content-Type", "application/json"}});
+    const Ending ending = answer.End(nullptr, kNow, [](const SseEvent&) {});
+    CHECK(ending.how == How::kWhole);
+    CHECK(ending.verdict.kind ==
+          (status == 200 ? VerdictKind::kOk : VerdictKind::kRateLimited));
+  }
+}
+
+// ---- A raw sink ----
+
+// A stream read by a raw sink, and what that got.
+struct RawReading {
+  Flow Body(std::string_view bytes) { return answer.OnBody(bytes, kNow, sink); }
+  Ending End(const TransportError* error = nullptr) {
+    return answer.End(error, kNow, sink);
+  }
+  // All of a stream, in pieces of up to that size.
+  Ending Read(std::string_view stream, std::size_t size,
+              const TransportError* error = nullptr) {
+    answer.OnHead(200, {});
+    Flow flow = Flow::kMore;
+    while (!stream.empty() && flow != Flow::kStop) {
+      const auto piece = stream.substr(0, 1 + random() % size);
+      flow = Body(piece);
+      stream.remove_prefix(piece.size());
+    }
+    return End(error);
+  }
+  std::string Joined() const {
+    std::string joined;
+    for (const std::string& bytes : pieces) joined += bytes;
+    return joined;
+  }
+
+  PlainClassifier classifier;
+  internal::Answer<PlainClassifier> answer{classifier,
+                                           internal::Expected::kEvents};
+  std::vector<std::string> pieces;
+  std::size_t wanted = 1000;
+  std::function<bool(std::string_view)> sink = [this](std::string_view bytes) {
+    pieces.emplace_back(bytes);
+    return pieces.size() < wanted;
+  };
+  std::mt19937 random{1};
+};
+
+TEST_CASE("a raw sink gets each event's bytes as they came", "[answer][raw]") {
+  RawReading it;
+  it.answer.OnHead(200, {});
+  CHECK(it.Body("\n: hi\n\n") == Flow::kIdle);
+  CHECK(it.pieces.empty());  // there may be no event, and then all begins anew
+  CHECK(it.Body("id:1\r\ndata:  a\r\n\r\nda") == Flow::kMore);
+  CHECK(it.answer.delivered());
+  CHECK(it.Body("ta: b\nunknown\n") == Flow::kIdle);
+  CHECK(it.Body("\n: still here\n\n: and") == Flow::kMore);
+  CHECK(it.Body(" here\n\n") == Flow::kIdle);
+  CHECK(it.Body("data: [DONE]\n\n: bye\n") == Flow::kComplete);
+  CHECK(it.Body("\n") == Flow::kComplete);
+  CHECK(it.End().how == How::kWhole);
+  CHECK(it.pieces ==
+        std::vector<std::string>{"\n: hi\n\nid:1\r\ndata:  a\r\n\r\n",
+                                 "data: b\nunknown\n\n", ": still here\n\n",
+                                 ": and here\n\n", "data: [DONE]\n\n",
+                                 ": bye\n", "\n"});
+}
+
+TEST_CASE(
+    "what a raw sink gets is what a whole stream was, however it is split",
+    "[answer][raw]") {
+  constexpr std::string_view kParts[] = {
+      "data: word\n\n",        "data: two\r\ndata: lines\r\n\r\n",
+      ": comment\n\n",         "\n\n",
+      "event: a\rdata: b\r\r", ": comment\n",
+      "retry: 1\n\n",          "id: 7\ndata\n\n"};
+  std::mt19937 random(11);
+  for (int round = 0; round < 3000; ++round) {
+    std::string stream;
+    for (std::size_t i = random() % 8; i > 0; --i)
+      stream += kParts[random() % std::size(kParts)];
+    stream += kLast;
+    for (std::size_t i = random() % 3; i > 0; --i)
+      stream += kParts[random() % std::size(kParts)];
+    if (random() % 2 == 0) stream += "data: [DONE]\n";
+    if (random() % 2 == 0) stream += "\n";
+    CAPTURE(stream);
+    RawReading it;
+    it.random.seed(static_cast<unsigned>(round));
+    CHECK(it.Read(stream, 1 + random() % 20).how == How::kWhole);
+    CHECK(it.Joined() == stream);
+  }
+}
+
+TEST_CASE("a raw sink is never given an error, nor what came before all events",
+          "[answer][raw]") {
+  struct Case {
+    std::string stream;
+    std::string passed;
+    How how;
+    VerdictKind verdict;
+  };
+  using enum VerdictKind;
+  const std::string word(kWord);
+  const std::string error(kError);
+  const std::string last(kLast);
+  const Case cases[] = {
+      {": hi\n\n" + error, "", How::kWhole, kOverloaded},
+      {": hi\n\n", "", How::kWhole, kTransient},
+      {": hi\n\ndata: un", "", How::kWhole, kTransient},
+      {error.substr(0, error.size() - 1), "", How::kWhole, kOverloaded},
+      {word + ": hi\n" + error + word, word, How::kBroken, kOverloaded},
+      {word + error.substr(0, error.size() - 1), word, How::kBroken,
+       kOverloaded},
+      {word + "data: un", word, How::kBroken, kTransient},
+      {word + last + error + ": bye\n\n", word + last + ": bye\n\n",
+       How::kWhole, kOk},
+      {std::string(kDone), std::string(kDone), How::kWhole, kOk},
+      {"{\"a\": 1}", "", How::kWhole, kOk},
+      {"\n<html>", "", How::kWhole, kOk},
+  };
+  for (const Case& c : cases) {
+    for (const std::size_t size : {1U, 5U, 1000U}) {
+      CAPTURE(c.stream, size);
+      RawReading it;
+      const Ending ending = it.Read(c.stream, size);
+      CHECK(ending.how == c.how);
+      CHECK(ending.verdict.kind == c.verdict);
+      CHECK(it.Joined() == c.passed);
+      CHECK(it.answer.delivered() == !c.passed.empty());
+    }
+  }
+}
+
+TEST_CASE("a raw sink that wants no more stops the stream", "[answer][raw]") {
+  RawReading it;
+  it.wanted = 1;
+  it.answer.OnHead(200, {});
+  CHECK(it.Body(std::string(kWord) + std::string(kLast)) == Flow::kStop);
+  CHECK(it.End().how == How::kStopped);
+  CHECK(it.Joined() == kWord);
+}
+
 TEST_CASE("what a transport's error comes to", "[answer]") {
   struct Case {
     Kind kind;
@@ -227,6 +377,7 @@ TEST_CASE("what a transport's error comes to", "[answer]") {
                         Case{Kind::kTimeout, How::kWhole, kTransient},
                         Case{Kind::kLost, How::kWhole, kTransient},
                         Case{Kind::kBadUrl, How::kWhole, kCallerError},
+                        Case{Kind::kBody, How::kWhole, kCallerError},
                         Case{Kind::kStopped, How::kStopped, kOk}}) {
     for (const bool sent : {true, false}) {
       CAPTURE(static_cast<int>(c.kind), sent);

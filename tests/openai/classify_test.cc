@@ -454,7 +454,8 @@ TEST_CASE("a success that names another type is not looked into",
           "[classify]") {
   for (const char* type :
        {"audio/mpeg", "text/plain; charset=utf-8", "application/octet-stream",
-        "text/event-stream", "image/png"}) {
+        "text/event-stream", "image/png", "application/jsonl",
+        "application/x-ndjson", "application/json-lines; charset=utf-8"}) {
     for (const char* body :
          {"", "oops", R"({"error":{"code":429}})", "<html>"}) {
       HttpResponse response;

@@ -809,7 +809,7 @@ TEMPLATE_TEST_CASE("a request goes out as it was given", "[client]",
   CHECK(has("POST /v1/chat/completions HTTP/1.1\r\n"));
   CHECK(has("Authorization: Bearer sk-a\r\n"));
   CHECK(has("Content-Type: application/json\r\n"));
-  CHECK(has("Accept: application/json\r\n"));
+  CHECK(has("Accept: application/json, */*;q=0.5\r\n"));
   CHECK(has("X-Every: 1\r\n"));
   CHECK(has("X-Once: 2\r\n"));
   CHECK(has("\r\n\r\n" + body));

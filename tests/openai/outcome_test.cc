@@ -16,7 +16,7 @@ namespace {
 using namespace std::chrono_literals;
 using internal::Explain;
 
-constexpr int kOutcomes = static_cast<int>(Outcome::kCut) + 1;
+constexpr int kOutcomes = static_cast<int>(Outcome::kBodySpent) + 1;
 
 TEST_CASE("every outcome has a name of its own", "[outcome]") {
   std::set<std::string> names;

@@ -156,6 +156,9 @@ class RawConnection {
     while (ReadSome(ignored)) ignored.clear();
   }
 
+  // Gives the socket away, to be closed by whoever takes it.
+  int Release() { return std::exchange(fd_, -1); }
+
   // Ends what is under way, in whichever thread.
   void Shutdown() { shutdown(fd_, SHUT_RDWR); }
   void Close() {

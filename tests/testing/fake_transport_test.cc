@@ -17,6 +17,7 @@
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/client.h"
 #include "keyrotator/testing/manual_clock.h"
+#include "tests/support/body_source.h"
 #include "tests/support/catch.h"
 
 namespace keyrotator::testing {
@@ -217,6 +218,25 @@ TEST_CASE("a stop is heard before the request and between pieces",
   CHECK(program.client.ChatCompletion(kHello, {.stop = stop.get_token()})
             .outcome == Outcome::kStopped);
   CHECK(program.transport.backend().Counts().requests == 1);
+}
+
+TEST_CASE("a body that comes from a source is read whole, for each send",
+          "[fake_transport]") {
+  Program program({.keys = kSecondKey});
+  int opened = 0;
+  CHECK(
+      program.client
+          .Post("/chat/completions", SourceOf(kHello, opened), {.scope = "gpt"})
+          .ok());
+  CHECK(opened == 2);
+  const auto log = program.transport.backend().Log();
+  REQUIRE(log.size() == 2);
+  CHECK(log[0].model == "gpt");
+  CHECK(log[1].model == "gpt");
+  const Reply reply =
+      program.client.Post("/chat/completions", SourceOf(kHello, opened, 99));
+  CHECK(reply.outcome == Outcome::kCallerError);
+  CHECK(program.transport.backend().Counts().requests == 2);
 }
 
 TEST_CASE("what no transport sends does not arrive", "[fake_transport]") {

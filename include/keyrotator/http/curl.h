@@ -53,9 +53,13 @@ class CurlTransfer {
         request_(request),
         url_(url),
         delivery_(sink),
-        patience_(request, Now()) {}
+        patience_(request, Now()) {
+    if (request.source != nullptr) upload_.emplace(*request.source);
+  }
 
   std::optional<TransportError> Run(const std::stop_token& stop) {
+    if (upload_ && !upload_->Open())
+      return Error(Kind::kBody, upload_->error());
     Prepare();
     curl_multi_add_handle(connection_.multi(), connection_.easy());
     auto error = Drive(stop);
@@ -63,6 +67,8 @@ class CurlTransfer {
     curl_multi_remove_handle(connection_.multi(), connection_.easy());
     delivery_.Rethrow();
     if (delivery_.ended()) return std::nullopt;
+    if (error && upload_ && !upload_->error().empty())
+      return Error(Kind::kBody, upload_->error());
     return error;
   }
 
@@ -73,11 +79,13 @@ class CurlTransfer {
   void Prepare() {
     connection_.Set(CURLOPT_URL, request_.url.c_str());
 
-    const bool has_body = !request_.body.empty() || request_.method == "POST" ||
-                          request_.method == "PUT" ||
-                          request_.method == "PATCH";
+    const bool has_body =
+        upload_ || !request_.body.empty() || request_.method == "POST" ||
+        request_.method == "PUT" || request_.method == "PATCH";
     connection_.Set(CURLOPT_HTTPGET, 1L);  // also forgets the last method
-    if (has_body) {
+    if (upload_) {
+      PrepareUpload();
+    } else if (has_body) {
       // Null would make libcurl read its body from the standard input.
       connection_.Set(CURLOPT_POSTFIELDS,
                       request_.body.empty() ? "" : request_.body.data());
@@ -109,6 +117,17 @@ class CurlTransfer {
     connection_.Set(CURLOPT_HEADERDATA, this);
     connection_.Set(CURLOPT_WRITEFUNCTION, &OnBody);
     connection_.Set(CURLOPT_WRITEDATA, this);
+  }
+
+  void PrepareUpload() {
+    connection_.Set(CURLOPT_UPLOAD, 1L);
+    const auto size = request_.source->size();
+    connection_.Set(CURLOPT_INFILESIZE_LARGE,
+                    size ? static_cast<curl_off_t>(*size) : curl_off_t{-1});
+    connection_.Set(CURLOPT_READFUNCTION, &OnRead);
+    connection_.Set(CURLOPT_READDATA, this);
+    connection_.Set(CURLOPT_SEEKFUNCTION, &OnRewind);
+    connection_.Set(CURLOPT_SEEKDATA, this);
   }
 
   void AddHeader(const std::string& line) {
@@ -284,6 +303,25 @@ class CurlTransfer {
     return more ? size : 0;
   }
 
+  static std::size_t OnRead(char* to, std::size_t, std::size_t room,
+                            void* self) {
+    auto& transfer = *static_cast<CurlTransfer*>(self);
+    std::size_t size = CURL_READFUNC_ABORT;
+    transfer.delivery_.Guard([&] {
+      size = transfer.upload_->Read({to, room}).value_or(CURL_READFUNC_ABORT);
+      return true;
+    });
+    return size;
+  }
+
+  // libcurl repeats a request on another connection, from the start.
+  static int OnRewind(void* self, curl_off_t, int) {
+    auto& transfer = *static_cast<CurlTransfer*>(self);
+    const bool fine =
+        transfer.delivery_.Guard([&] { return transfer.upload_->Open(); });
+    return fine ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+  }
+
   void HeaderLine(std::string_view line) {
     if (delivery_.begun()) return;  // a trailer field
     line = Trimmed(line);
@@ -317,6 +355,7 @@ class CurlTransfer {
   const HttpRequest& request_;
   const Url& url_;
   Delivery delivery_;
+  std::optional<Upload> upload_;  // if the request has a source
   Patience patience_;
   std::unique_ptr<curl_slist, ListDelete> fields_;
   Headers headers_;
@@ -349,7 +388,7 @@ class CurlTransport {
   // A kept connection that dies before the first byte of an answer is replaced
   // once by libcurl, which sends the request again.
   //
-  // Throws what the sink throws, and std::bad_alloc.
+  // Throws what the sink and the source throw, and std::bad_alloc.
   std::optional<TransportError> Send(const HttpRequest& request,
                                      ResponseSink& sink,
                                      std::stop_token stop = {}) {

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/http/body_source.h"
 #include "keyrotator/internal/text.h"
 
 namespace keyrotator {
@@ -87,6 +88,8 @@ struct HttpRequest {
   std::string url = {};  // absolute: scheme, host, path
   Headers headers = {};
   std::string_view body = {};
+  // Instead of `body`, if there is one: it is read from its start.
+  const BodySource* source = nullptr;
 
   // Zero means no bound.
   std::chrono::milliseconds connect_timeout{5'000};

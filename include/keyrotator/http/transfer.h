@@ -17,17 +17,20 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <iterator>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "keyrotator/clock.h"
+#include "keyrotator/http/body_source.h"
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/http/url.h"
@@ -108,6 +111,46 @@ class Delivery {
   Flow flow_ = Flow::kMore;
   bool begun_ = false;
   bool done_ = false;
+};
+
+// Reads a request's source for one Send; also from the start again, where an
+// HTTP library has to repeat the request on another connection. For one thread.
+class Upload {
+ public:
+  explicit Upload(const BodySource& source) : source_(source) {}
+
+  // Goes to the start. False: there is none any more.
+  bool Open() {
+    read_ = source_.Open();
+    taken_ = 0;
+    if (!read_) error_ = "its body can be read only once";
+    return static_cast<bool>(read_);
+  }
+
+  // As ReadBody. No value if the source does not keep its word: see error().
+  std::optional<std::size_t> Read(std::span<char> room) {
+    const std::size_t size = read_(room);
+    taken_ += size;
+    const auto whole = source_.size();
+    if (size > room.size()) {
+      error_ = "its source says that it gave more than there was room for";
+    } else if (whole && (taken_ > *whole || (size == 0 && taken_ < *whole))) {
+      error_ = "its source gave " + std::to_string(taken_) +
+               " bytes and had named " + std::to_string(*whole);
+    } else {
+      return size;
+    }
+    return std::nullopt;
+  }
+
+  // What is wrong with the source; empty if nothing is.
+  const std::string& error() const { return error_; }
+
+ private:
+  const BodySource& source_;
+  ReadBody read_;
+  std::uint64_t taken_ = 0;
+  std::string error_;
 };
 
 // How long a transfer may take to end once the sink is done.

@@ -2,7 +2,8 @@
 //
 // What a transport has to offer: a class with one function, Send, that gives an
 // answer to a sink while it arrives. curl.h has one; write one around your own
-// HTTP client and keep OpenAIClient.
+// HTTP client and keep OpenAIClient. The body of a request that has a `source`
+// is read from there (transfer.h: Upload); nobody sets one but who uses it.
 //
 // Example: a transport is any class with such a Send.
 //   class MyTransport {
@@ -52,6 +53,8 @@ struct TransportError {
     kLost,
     // The caller asked to stop.
     kStopped,
+    // The request's source gave no body, or not the size it named.
+    kBody,
   };
   Kind kind = Kind::kLost;
   std::string message = {};

@@ -6,12 +6,16 @@
 //
 // Example: the events of a stream, then what the whole comes to.
 //   keyrotator::OpenAIClassifier classifier;
-//   keyrotator::internal::Answer answer(classifier, /*stream=*/true);
+//   keyrotator::internal::Answer answer(
+//       classifier, keyrotator::internal::Expected::kEvents);
 //   auto now = std::chrono::system_clock::now();
 //   auto sink = [](const keyrotator::SseEvent&) { return true; };
 //   answer.OnHead(200, {});
 //   (void)answer.OnBody("data: {\"choices\": []}\n\n", now, sink);
 //   auto ending = answer.End(nullptr, now, sink);  // cut: no "[DONE]" came
+//
+// A sink that takes a std::string_view instead is a raw one: it gets the bytes
+// of the events as they came.
 
 #ifndef KEYROTATOR_OPENAI_ANSWER_H_
 #define KEYROTATOR_OPENAI_ANSWER_H_
@@ -30,6 +34,7 @@
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/internal/text.h"
+#include "keyrotator/openai/raw_events.h"
 #include "keyrotator/openai/sse.h"
 #include "keyrotator/openai/verdict.h"
 
@@ -49,6 +54,24 @@ struct Ending {
   bool ambiguous = false;
 };
 
+// How the good answers to a request are read.
+enum class Expected {
+  kBody,
+  kEvents,  // as server-sent events
+  kHead,    // to HEAD: there is no body, so none is missed
+};
+
+// What a sink returns; true if that is nothing.
+template <class Sink, class Piece>
+bool Accepts(Sink& sink, const Piece& piece) {
+  if constexpr (std::is_void_v<decltype(sink(piece))>) {
+    sink(piece);
+    return true;
+  } else {
+    return sink(piece);
+  }
+}
+
 // For one send and one thread. The classifier must outlive it.
 //
 // `Classifier` says what answers mean: `Verdict (const HttpResponse&,
@@ -62,23 +85,36 @@ class Answer {
  public:
   using WallTime = std::chrono::system_clock::time_point;
 
-  // `stream`: a success is to be read as server-sent events.
-  Answer(Classifier& classifier, bool stream)
-      : classifier_(classifier), stream_(stream) {}
+  Answer(Classifier& classifier, Expected expected)
+      : classifier_(classifier), expected_(expected) {}
 
   void OnHead(int status, Headers headers) {
     response_ = {.status = status, .headers = std::move(headers), .body = {}};
-    reading_ =
-        stream_ && IsSuccess(status) ? Reading::kUndecided : Reading::kBody;
+    reading_ = expected_ == Expected::kEvents && IsSuccess(status)
+                   ? Reading::kUndecided
+                   : Reading::kBody;
   }
 
   // The next bytes. `sink` is called with each event but errors and the final
-  // "[DONE]"; it may return bool, and false ends the answer. Bytes that bring
-  // no event, such as comments, are idle; `now` is for dates in them.
+  // "[DONE]"; it may return bool, and false ends the answer. A raw sink is
+  // called with the bytes of each event, "[DONE]" as well, that may be passed
+  // on: those of errors, and what came before the first good event of an answer
+  // that has none, never are. Comments come with the event behind them, or, once
+  // there was one, by themselves. Bytes that bring no event, such as comments,
+  // are idle; `now` is for dates in them.
   template <class Sink>
   Flow OnBody(std::string_view bytes, WallTime now, Sink&& sink) {
-    if (reading_ == Reading::kUndecided && !Decide(bytes)) return Flow::kIdle;
-    if (reading_ == Reading::kEvents) return Feed(bytes, now, sink);
+    if (reading_ == Reading::kUndecided && !Decide(bytes)) {
+      if constexpr (IsRaw<Sink>()) raw_.Hold(bytes);
+      return Flow::kIdle;
+    }
+    if (reading_ == Reading::kEvents) {
+      if constexpr (IsRaw<Sink>()) {
+        return FeedRaw(bytes, now, sink);
+      } else {
+        return Feed(bytes, now, sink);
+      }
+    }
     // No error needs more than that to be understood.
     const std::size_t room =
         kMaxErrorBody - std::min(kMaxErrorBody, response_.body.size());
@@ -96,11 +132,20 @@ class Answer {
           response_.status != 0 && !IsSuccess(response_.status);
       return error != nullptr && !refused ? Lost(*error) : Judge(now);
     }
-    parser_.Finish(
-        [&](const SseEvent& event) { return OnEvent(event, now, sink); });
+    parser_.Finish([&](const SseEvent& event) {
+      if constexpr (IsRaw<Sink>()) {
+        static_cast<void>(Read(event, now));
+      } else {
+        static_cast<void>(OnEvent(event, now, sink));
+      }
+    });
     // Servers often close right after an error.
-    if (const auto rest = parser_.Unfinished(); rest && !error_)
-      static_cast<void>(TakeError(*rest, now));
+    const auto rest = parser_.Unfinished();
+    const bool failed = rest && !error_ && TakeError(*rest, now);
+    if constexpr (IsRaw<Sink>()) {
+      if (whole_ && !failed && !sink_stopped_)
+        static_cast<void>(Pass({}, sink));
+    }
     return delivered_ ? EndDelivered(error) : EndUndelivered(error);
   }
 
@@ -115,7 +160,8 @@ class Answer {
     if (error.kind == TransportError::Kind::kStopped)
       return {.how = Ending::How::kStopped};
     response_ = {};
-    const bool useless = error.kind == TransportError::Kind::kBadUrl;
+    const bool useless = error.kind == TransportError::Kind::kBadUrl ||
+                         error.kind == TransportError::Kind::kBody;
     return {.verdict = Failure(
                 useless ? VerdictKind::kCallerError : VerdictKind::kTransient,
                 error.message),
@@ -133,6 +179,13 @@ class Answer {
 
  private:
   enum class Reading { kBody, kUndecided, kEvents };
+
+  enum class Meaning { kNone, kGood, kDone, kError };
+
+  template <class Sink>
+  static constexpr bool IsRaw() {
+    return !std::is_invocable_v<Sink&, const SseEvent&>;
+  }
 
   static bool IsSuccess(int status) { return status >= 200 && status < 300; }
 
@@ -169,24 +222,73 @@ class Answer {
     return parser_.events() == before ? Flow::kIdle : Flow::kMore;
   }
 
+  // What an event is to the answer.
+  Meaning Read(const SseEvent& event, WallTime now) {
+    if (event.data == "[DONE]") {
+      done_ = whole_ = true;
+      return Meaning::kDone;
+    }
+    if (TakeError(event, now)) return Meaning::kError;
+    whole_ = whole_ || Completes(event);
+    return Meaning::kGood;
+  }
+
   // False: read no further.
   template <class Sink>
   bool OnEvent(const SseEvent& event, WallTime now, Sink& sink) {
-    if (event.data == "[DONE]") {
-      done_ = whole_ = true;
-      return false;
-    }
-    if (TakeError(event, now)) return whole_;
-    delivered_ = true;
-    whole_ = whole_ || Completes(event);
-    if constexpr (std::is_void_v<decltype(sink(event))>) {
-      sink(event);
-      return true;
-    } else {
-      sink_stopped_ = !sink(event);
-      return !sink_stopped_;
-    }
+    const Meaning meaning = Read(event, now);
+    if (meaning == Meaning::kError) return whole_;
+    return meaning == Meaning::kGood && Deliver(event, sink);
   }
+
+  template <class Sink, class Piece>
+  bool Deliver(const Piece& piece, Sink& sink) {
+    delivered_ = true;
+    sink_stopped_ = !Accepts(sink, piece);
+    return !sink_stopped_;
+  }
+
+  // --- For a raw sink ---
+
+  template <class Sink>
+  Flow FeedRaw(std::string_view bytes, WallTime now, Sink& sink) {
+    const std::uint64_t before = parser_.events();
+    bool going = true;
+    raw_.Cut(bytes, [&](std::string_view piece, bool whole) {
+      return going = OnPiece(piece, whole, now, sink);
+    });
+    if (done_) return Flow::kComplete;
+    if (!going) return Flow::kStop;
+    return parser_.events() == before ? Flow::kIdle : Flow::kMore;
+  }
+
+  // A piece of the stream, which holds one event at most, and that at its end.
+  // False: read no further.
+  template <class Sink>
+  bool OnPiece(std::string_view piece, bool whole, WallTime now, Sink& sink) {
+    if (done_) return !sink_stopped_ && Pass(piece, sink);
+    Meaning meaning = Meaning::kNone;
+    const bool going = parser_.Feed(piece, [&](const SseEvent& event) {
+      meaning = Read(event, now);
+      return meaning == Meaning::kGood || whole_;
+    });
+    if (meaning == Meaning::kError) {
+      raw_.Drop();
+      return whole_;
+    }
+    if (meaning != Meaning::kNone) return Pass(piece, sink);
+    if (!going) return false;
+    return whole && delivered_ ? Pass(piece, sink) : raw_.Hold(piece);
+  }
+
+  // Gives out what was held, and then `piece`.
+  template <class Sink>
+  bool Pass(std::string_view piece, Sink& sink) {
+    return raw_.Release(
+        piece, [&](std::string_view bytes) { return Deliver(bytes, sink); });
+  }
+
+  // --- What the classifier says ---
 
   // Whether the event is an error. One that comes when the answer is whole is
   // of no account.
@@ -225,6 +327,7 @@ class Answer {
     const int status = response_.status;
     const bool safe = status == 401 || status == 402 || status == 403 ||
                       status == 429 || status == 503 || status == 529;
+    if (expected_ == Expected::kHead && IsSuccess(status)) return {};
     return {.verdict = classifier_(response_, now), .ambiguous = !safe};
   }
 
@@ -257,10 +360,11 @@ class Answer {
   }
 
   Classifier& classifier_;
-  const bool stream_;
+  const Expected expected_;
   HttpResponse response_;
   Reading reading_ = Reading::kBody;
   SseParser parser_;
+  RawEvents raw_;
   bool delivered_ = false;
   bool whole_ = false;            // the answer is complete
   bool done_ = false;             // "[DONE]"

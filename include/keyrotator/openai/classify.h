@@ -183,7 +183,11 @@ inline Verdict JudgeSuccess(const HttpResponse& response,
   const std::string type =
       Lower(Trim(response.headers.Find("content-type").value_or("")));
   const bool says_html = type.find("html") != std::string::npos;
-  if (!type.empty() && !says_html && type.find("json") == std::string::npos) {
+  const bool says_json = type.find("json") != std::string::npos &&
+                         type.find("jsonl") == std::string::npos &&
+                         type.find("json-lines") == std::string::npos &&
+                         type.find("ndjson") == std::string::npos;
+  if (!type.empty() && !says_html && !says_json) {
     return verdict(VerdictKind::kOk);
   }
   const std::string_view body = TrimBody(response.body);

@@ -31,12 +31,14 @@
 #include <vector>
 
 #include "keyrotator/clock.h"
+#include "keyrotator/http/body_source.h"
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/http/url.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/openai/classify.h"
 #include "keyrotator/openai/failover.h"
+#include "keyrotator/openai/multipart_model.h"
 #include "keyrotator/openai/request_model.h"
 #include "keyrotator/openai/sse.h"
 #include "keyrotator/openai/verdict.h"
@@ -65,7 +67,8 @@ struct ClientOptions {
 
 // What one call may want otherwise.
 struct CallOptions {
-  // What the provider limits apart; by default the body's "model".
+  // What the provider limits apart; by default the "model" of a body that is
+  // JSON or multipart. One that comes from a source is not looked into.
   std::string scope = {};
   // See PickHint.
   std::string affinity = {};
@@ -76,6 +79,9 @@ struct CallOptions {
   std::stop_token stop = {};
   // In addition to ClientOptions::headers.
   Headers headers = {};
+  // What the body is; by default application/json. A multipart body names its
+  // boundary here: "multipart/form-data; boundary=...".
+  std::string content_type = {};
 };
 
 // What came of a call. There is no secret of the pool in any of it, unless the
@@ -145,27 +151,52 @@ class OpenAIClient {
   // event as it arrives, but for errors and the final "[DONE]", on the calling
   // thread; it may return bool, and false ends the stream. Once it was called
   // nothing is sent again, so nothing is delivered twice.
+  //
+  // If `on_event` takes a std::string_view instead, it gets the bytes of the
+  // events as they came, with comments, blank lines and "[DONE]", to be passed
+  // on: together they are what the provider sent, but for errors.
   template <class OnEvent>
   Reply ChatCompletionStream(std::string_view body, OnEvent&& on_event,
                              const CallOptions& call = {}) {
     return Stream("/chat/completions", body, on_event, call);
   }
 
-  // POST of a JSON text to a path below the base URL.
-  Reply Post(std::string_view path, std::string_view body,
+  // The methods, with a path below the base URL. `body` is any text or bytes,
+  // or a BodySource, which is read while it is sent; it is JSON unless
+  // CallOptions::content_type says otherwise. The Reply's body may be bytes.
+  Reply Post(std::string_view path, BodyView body,
              const CallOptions& call = {}) {
     return Run({.method = "POST", .path = path, .body = body}, call);
   }
-  // The same for a body with "stream": true; see ChatCompletionStream.
+  Reply Put(std::string_view path, BodyView body,
+            const CallOptions& call = {}) {
+    return Run({.method = "PUT", .path = path, .body = body}, call);
+  }
+  Reply Patch(std::string_view path, BodyView body,
+              const CallOptions& call = {}) {
+    return Run({.method = "PATCH", .path = path, .body = body}, call);
+  }
+  Reply Get(std::string_view path, const CallOptions& call = {}) {
+    return Run({.method = "GET", .path = path}, call);
+  }
+  Reply Head(std::string_view path, const CallOptions& call = {}) {
+    return Run({.method = "HEAD", .path = path}, call);
+  }
+  Reply Delete(std::string_view path, const CallOptions& call = {}) {
+    return Run({.method = "DELETE", .path = path}, call);
+  }
+
+  // POST and GET whose answer is a stream; see ChatCompletionStream.
   template <class OnEvent>
-  Reply Stream(std::string_view path, std::string_view body, OnEvent&& on_event,
+  Reply Stream(std::string_view path, BodyView body, OnEvent&& on_event,
                const CallOptions& call = {}) {
     return Run({.method = "POST", .path = path, .body = body, .stream = true},
                call, on_event);
   }
-
-  Reply Get(std::string_view path, const CallOptions& call = {}) {
-    return Run({.method = "GET", .path = path}, call);
+  template <class OnEvent>
+  Reply GetStream(std::string_view path, OnEvent&& on_event,
+                  const CallOptions& call = {}) {
+    return Run({.method = "GET", .path = path, .stream = true}, call, on_event);
   }
 
   // GET /models.
@@ -187,9 +218,9 @@ class OpenAIClient {
   using TheFailover = Failover<Rotator, Classifier>;
 
   struct Call {
-    const char* method;
+    std::string_view method;
     std::string_view path;
-    std::string_view body = {};
+    BodyView body = {};
     bool stream = false;
     std::optional<KeyId> prefer = {};
   };
@@ -219,8 +250,7 @@ class OpenAIClient {
 
   template <class OnEvent>
   Reply Run(const Call& what, const CallOptions& call, OnEvent&& on_event) {
-    std::string scope = call.scope;
-    if (const std::string wrong = Check(what, scope); !wrong.empty()) {
+    if (const std::string wrong = Check(what); !wrong.empty()) {
       return {.outcome = Outcome::kCallerError,
               .verdict = VerdictKind::kCallerError,
               .message = wrong};
@@ -228,11 +258,12 @@ class OpenAIClient {
     RetryOptions retry = options_.retry;
     if (call.deadline) retry.deadline = *call.deadline;
     TheFailover failover(rotator_, classifier_,
-                         {.scope = std::move(scope),
+                         {.scope = Scope(what, call),
                           .affinity = call.affinity,
                           .cost = call.cost,
                           .prefer = what.prefer,
-                          .stream = what.stream},
+                          .stream = what.stream,
+                          .head = what.method == "HEAD"},
                          std::move(retry));
     for (auto step = failover.Next(); step.what != Do::kDone;
          step = failover.Next()) {
@@ -240,6 +271,8 @@ class OpenAIClient {
         failover.Stop();
       } else if (step.what == Do::kSend) {
         Send(failover, what, call, step.until, on_event);
+        if (what.body.source() != nullptr && what.body.source()->spent())
+          failover.Stop(Outcome::kBodySpent);
       } else if (step.for_key) {
         auto lease = rotator_.PickUntil(step.until, failover.hint(), call.stop);
         if (!call.stop.stop_requested()) failover.Offer(std::move(lease));
@@ -278,13 +311,26 @@ class OpenAIClient {
     return {};
   }
 
-  // Why the call cannot be made, or nothing. Fills in the scope.
-  std::string Check(const Call& what, std::string& scope) const {
+  // Why the call cannot be made, or nothing.
+  std::string Check(const Call& what) const {
     if (!url_error_.empty()) return url_error_;
     if (what.path.empty() || what.path[0] != '/')
       return "The path must begin with a slash, as in /embeddings.";
-    if (scope.empty()) scope = internal::RequestModel(what.body);
     return {};
+  }
+
+  std::string Scope(const Call& what, const CallOptions& call) const {
+    if (!call.scope.empty()) return call.scope;
+    const std::string_view type = ContentType(call);
+    return internal::IsMultipart(type)
+               ? internal::MultipartModel(type, what.body.text())
+               : internal::RequestModel(what.body.text());
+  }
+
+  std::string_view ContentType(const CallOptions& call) const {
+    if (const auto type = call.headers.Find("Content-Type")) return *type;
+    if (!call.content_type.empty()) return call.content_type;
+    return options_.headers.Find("Content-Type").value_or("application/json");
   }
 
   // The query of the base URL goes with every request.
@@ -305,15 +351,19 @@ class OpenAIClient {
     HttpRequest request;
     request.method = what.method;
     request.url = Url(what.path);
-    request.body = what.body;
+    request.body = what.body.text();
+    request.source = what.body.source();
     request.headers = options_.headers;
     for (const Headers::Field& field : call.headers)
       request.headers.Add(field.name, field.value);
     const auto add = [&](const char* name, const char* value) {
       if (!request.headers.Find(name)) request.headers.Add(name, value);
     };
-    if (!what.body.empty()) add("Content-Type", "application/json");
-    add("Accept", what.stream ? "text/event-stream" : "application/json");
+    if (!what.body.empty())
+      request.headers.Set("Content-Type", std::string(ContentType(call)));
+    // JSON, but files and speech are bytes.
+    add("Accept",
+        what.stream ? "text/event-stream" : "application/json, */*;q=0.5");
     // Instead of one that the caller gave: a key that is not of the pool would
     // go out beside the pool's.
     request.headers.Set(options_.auth_header,

@@ -69,8 +69,8 @@ struct FailoverRequest {
   double cost = 0;
   // A key to begin with if it is usable, out of turn.
   std::optional<KeyId> prefer = {};
-  // Whether the answer is to be read as server-sent events.
-  bool stream = false;
+  bool stream = false;  // the answer is to be read as server-sent events
+  bool head = false;    // the method is HEAD, whose answer has no body
 };
 
 enum class Do { kSend, kWait, kInFlight, kDone };
@@ -149,18 +149,20 @@ class Failover {
     }
   }
 
-  // The caller gives up. Reports that come later change nothing.
-  void Stop() {
+  // The caller gives up; `why` may also be kBodySpent. Reports that come
+  // later change nothing.
+  void Stop(Outcome why = Outcome::kStopped) {
     if (state_ == State::kDone) return;
     if (state_ == State::kInFlight)
       AddToTrail(VerdictKind::kTransient, answer_->response().status, {});
     lease_.reset();
-    Finish(Outcome::kStopped);
+    Finish(why);
   }
 
   // --- The answer, as it arrives. `sink` is called with each event of a stream
-  // but errors and the final "[DONE]"; it may return bool, and false ends the
-  // transfer. ---
+  // but errors and the final "[DONE]", or, if it takes a std::string_view, with
+  // the bytes of the events as they came, "[DONE]" too; it may return bool, and
+  // false ends the transfer. ---
 
   void OnHead(int status, Headers headers) {
     if (state_ == State::kInFlight) answer_->OnHead(status, std::move(headers));
@@ -236,7 +238,10 @@ class Failover {
     prefer_.reset();
     sent_at_ = now;
     settled_ = false;
-    answer_.emplace(classifier_, request_.stream);
+    using internal::Expected;
+    answer_.emplace(classifier_, request_.stream ? Expected::kEvents
+                                 : request_.head ? Expected::kHead
+                                                 : Expected::kBody);
     return {.what = Do::kSend, .until = At(deadline_)};
   }
 
@@ -300,9 +305,9 @@ class Failover {
   // may be minutes later.
   template <class Sink>
   auto Settling(Sink& sink) {
-    return [this, &sink](const SseEvent& event) {
+    return [this, &sink](const auto& piece) -> decltype(sink(piece)) {
       if (!settled_) Settle(Verdict{});
-      return sink(event);
+      return sink(piece);
     };
   }
 

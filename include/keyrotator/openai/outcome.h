@@ -37,6 +37,7 @@ enum class Outcome {
   kDeadline,     // the time was over
   kStopped,      // the caller asked to stop
   kCut,          // a stream broke off after events had been delivered
+  kBodySpent,    // it failed, and its body could be read only once
 };
 
 // One send, for the trail.
@@ -88,6 +89,9 @@ inline constexpr OutcomeText kOutcomeTexts[] = {
     {Outcome::kCut, "stream cut",
      "The stream broke off after events had been delivered, so it was not sent "
      "again.{last}"},
+    {Outcome::kBodySpent, "body spent",
+     "The body could be read only once, so the request was not sent again; "
+     "send one that can be opened again.{last}"},
 };
 
 // What the last send came to, as a sentence after others; empty if there was

@@ -33,6 +33,7 @@
 #include <utility>
 
 #include "keyrotator/clock.h"
+#include "keyrotator/http/body_source.h"
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transfer.h"
 #include "keyrotator/http/transport.h"
@@ -135,7 +136,7 @@ class FakeTransport {
 
   // As http/transport.h says. Any host will do. A time that the request bounds
   // is over when the clock has moved so far; a connection that breaks is kLost.
-  // Throws what the sink throws.
+  // A source is read whole. Throws what the sink and the source throw.
   std::optional<TransportError> Send(const HttpRequest& request,
                                      ResponseSink& sink,
                                      std::stop_token stop = {}) {
@@ -146,14 +147,40 @@ class FakeTransport {
                             .message = "the caller stopped it",
                             .maybe_sent = false};
     }
-    return fake_internal::FakeExchange(request, sink, stop, clock_)
-        .Run(backend_->Answer(request, clock_.now().time_since_epoch()));
+    if (request.source == nullptr) return Exchange(request, sink, stop);
+    std::string body;
+    if (auto error = ReadAll(*request.source, body)) return error;
+    HttpRequest read = request;
+    read.body = body;
+    return Exchange(read, sink, stop);
   }
 
   // What answers: its faults are injected and its counts read here.
   FakeBackend& backend() const { return *backend_; }
 
  private:
+  std::optional<TransportError> Exchange(const HttpRequest& request,
+                                         ResponseSink& sink,
+                                         const std::stop_token& stop) {
+    return fake_internal::FakeExchange(request, sink, stop, clock_)
+        .Run(backend_->Answer(request, clock_.now().time_since_epoch()));
+  }
+
+  static std::optional<TransportError> ReadAll(const BodySource& source,
+                                               std::string& body) {
+    internal::Upload upload(source);
+    char piece[16384];
+    std::optional<std::size_t> size;
+    if (upload.Open()) {
+      while ((size = upload.Read(piece)).value_or(0) != 0)
+        body.append(piece, *size);
+    }
+    if (size) return std::nullopt;
+    return TransportError{.kind = TransportError::Kind::kBody,
+                          .message = upload.error(),
+                          .maybe_sent = false};
+  }
+
   std::shared_ptr<FakeBackend> backend_;
   ManualClock clock_;
 };
