@@ -135,7 +135,7 @@ TEST_CASE("there is no slow start where a bucket says how many may go out",
 TEST_CASE("the pace counts only where the bucket does not tell", "[standing]") {
   Bench bench;
   CHECK(bench.standing.is_paced());
-  CHECK(bench.standing.Refuse(0, kSecond, bench.now) == kSecond);
+  CHECK(bench.standing.Refuse(0, kSecond, bench.now, 0) == kSecond);
   bench.standing.HoldUntil(kSecond);
   CHECK(bench.standing.is_metered());
   bench.Take();
