@@ -356,6 +356,19 @@ TEST_CASE("a raw sink is never given an error, nor what came before all events",
   }
 }
 
+TEST_CASE("what a raw stream holds before its first event is bounded",
+          "[answer][raw]") {
+  for (const char c : {'\n', ':'}) {
+    RawReading it;
+    it.answer.OnHead(200, {});
+    const std::string bytes(1 << 20, c);
+    int taken = 0;
+    while (taken < 100 && it.Body(bytes) == Flow::kIdle) ++taken;
+    CHECK(taken == 64);
+    CHECK(it.End().verdict.kind == VerdictKind::kTransient);
+  }
+}
+
 TEST_CASE("a raw sink that wants no more stops the stream", "[answer][raw]") {
   RawReading it;
   it.wanted = 1;

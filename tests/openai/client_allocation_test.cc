@@ -56,32 +56,35 @@ TEST_CASE("an upload of 64 MB takes no memory, also when it is sent again",
           "[client]") {
   constexpr std::size_t kSize = 64'000'000;
   std::vector<std::size_t> received;
-  RawServer server([&](RawConnection& peer) {
-    // Reads a head, then as much as is to come, and keeps nothing.
-    while (true) {
-      std::string text;
-      while (text.find("\r\n\r\n") == text.npos) {
-        if (!peer.ReadSome(text)) return;
+  {
+    RawServer server([&](RawConnection& peer) {
+      // Reads a head, then as much as is to come, and keeps nothing.
+      while (true) {
+        std::string text;
+        while (text.find("\r\n\r\n") == text.npos) {
+          if (!peer.ReadSome(text)) return;
+        }
+        std::size_t size = text.size() - text.find("\r\n\r\n") - 4;
+        while (size < kSize) {
+          text.clear();
+          if (!peer.ReadSome(text)) return;
+          size += text.size();
+        }
+        received.push_back(size);
+        peer.Write(received.size() == 1
+                       ? "HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n{}"
+                       : "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
       }
-      std::size_t size = text.size() - text.find("\r\n\r\n") - 4;
-      while (size < kSize) {
-        text.clear();
-        if (!peer.ReadSome(text)) return;
-        size += text.size();
-      }
-      received.push_back(size);
-      peer.Write(received.size() == 1
-                     ? "HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n{}"
-                     : "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
-    }
-  });
-  KeyRotator rotator({"sk-a", "sk-b"});
-  OpenAIClient client(server.origin(), rotator, CurlTransport({.proxy = ""}));
-  LargestAllocation();
-  const Reply reply = client.Post("/files", testing::SourceOfSize(kSize),
-                                  {.content_type = "application/octet-stream"});
-  CHECK(LargestAllocation() <= (64U << 10));
-  CHECK(reply.ok());
+    });
+    KeyRotator rotator({"sk-a", "sk-b"});
+    OpenAIClient client(server.origin(), rotator, CurlTransport({.proxy = ""}));
+    LargestAllocation();
+    const Reply reply =
+        client.Post("/files", testing::SourceOfSize(kSize),
+                    {.content_type = "application/octet-stream"});
+    CHECK(LargestAllocation() <= (64U << 10));
+    CHECK(reply.ok());
+  }
   CHECK(received == std::vector<std::size_t>{kSize, kSize});
 }
 

@@ -52,7 +52,7 @@ std::function<FakeAnswer(const ArrivedRequest&)> SecondKey(FakeAnswer answer) {
 // Bytes that no text has, with what would end a C string or a form.
 std::string Bytes(std::size_t size) {
   std::mt19937 random(3);
-  std::string bytes("\0--xYz\r\n\r\n\xff", 12);
+  std::string bytes("\0--xYz\r\n\r\n\xff", 11);
   while (bytes.size() < size) bytes += static_cast<char>(random());
   return bytes;
 }

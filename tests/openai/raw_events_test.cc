@@ -1,5 +1,6 @@
 #include "keyrotator/openai/raw_events.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <random>
 #include <string>

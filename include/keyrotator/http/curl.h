@@ -65,6 +65,9 @@ class CurlTransfer {
     auto error = Drive(stop);
     // Closes the connection if the transfer has not ended.
     curl_multi_remove_handle(connection_.multi(), connection_.easy());
+    // So that no later request on the connection calls back to this one.
+    if (upload_)
+      connection_.Set(CURLOPT_SEEKFUNCTION, curl_seek_callback(nullptr));
     delivery_.Rethrow();
     if (delivery_.ended()) return std::nullopt;
     if (error && upload_ && !upload_->error().empty())

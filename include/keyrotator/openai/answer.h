@@ -105,7 +105,9 @@ class Answer {
   template <class Sink>
   Flow OnBody(std::string_view bytes, WallTime now, Sink&& sink) {
     if (reading_ == Reading::kUndecided && !Decide(bytes)) {
-      if constexpr (IsRaw<Sink>()) raw_.Hold(bytes);
+      if constexpr (IsRaw<Sink>()) {
+        if (!raw_.Hold(bytes)) return Flow::kStop;
+      }
       return Flow::kIdle;
     }
     if (reading_ == Reading::kEvents) {
