@@ -145,6 +145,16 @@ TEST_CASE("a key that is spent for a day is asked about a hundred times in it",
   }
 }
 
+TEST_CASE("without a longer pause a spent key is asked once a minute",
+          "[learned_pace]") {
+  LearnedPace pace;
+  Bucket bucket{.size = 60, .per_second = 1};
+  const Nanos hour = 3600 * kSecond;
+  Run(pace, bucket, 0, 0, hour);
+  Bucket spent{.size = 0, .per_second = 0};
+  CHECK(Run(pace, spent, 0, hour, 25 * hour).refused < 1500);
+}
+
 TEST_CASE(
     "refusals in vain make the pauses longer than a minute, but no more "
     "once something is served",

@@ -87,9 +87,11 @@ class LearnedPace {
     // to be found anew.
     if (hint > kLongHint && static_cast<double>(hint) * rate_ > kWindow)
       searching_ = true;
-    const Nanos beyond =
-        is_spent() ? std::min(SaturatingAdd(pause_, pause_), longest) : 0;
-    return pause_ = std::max({hint, Pause(), beyond});
+    Nanos in_vain = 0;
+    if (is_spent())
+      in_vain =
+          std::min(SaturatingAdd(pause_, pause_), std::max(longest, kMaxGap));
+    return pause_ = std::max({hint, Pause(), in_vain});
   }
 
   // Nothing goes out before `until`; then one, and from there at the pace.
