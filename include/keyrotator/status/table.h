@@ -104,9 +104,9 @@ inline void AddCells(const KeyStatus& key, std::vector<StatusCells>& table) {
 
 // The width in columns of a terminal, where a code point takes zero to two. fmt
 // knows it: padded to as many columns as it has bytes, the text grows by the
-// bytes that take no column.
+// bytes that take no column. (formatted_size would compile fmt's engine again.)
 inline std::size_t Width(std::string_view text) {
-  return 2 * text.size() - fmt::formatted_size("{:<{}}", text, text.size());
+  return 2 * text.size() - fmt::format("{:<{}}", text, text.size()).size();
 }
 
 }  // namespace internal
