@@ -42,8 +42,9 @@ struct RetryOptions {
                  .multiplier = 2,
                  .max = std::chrono::seconds(60),
                  .learn_pace = true};
-  // How long a key rests that has used up its quota. Its Retry-After is
-  // ignored: providers send seconds where it takes a payment.
+  // How long a key rests that has used up its quota, where the error itself does
+  // not say until when. Its Retry-After is ignored: providers send seconds where
+  // it takes a payment.
   Span quota_cooldown = std::chrono::hours(1);
   // Returns numbers in [0, 1) for the jitter. Default: a generator per thread.
   std::function<double()> random = {};
