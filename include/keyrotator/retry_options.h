@@ -46,8 +46,9 @@ struct RetryOptions {
                  .max = std::chrono::seconds(60),
                  .learn_pace = true,
                  .max_guess_pause = std::chrono::minutes(15)};
-  // How long a key rests that has used up its quota. Its Retry-After is
-  // ignored: providers send seconds where it takes a payment.
+  // How long a key rests that has used up its quota, where the error itself does
+  // not say until when. Its Retry-After is ignored: providers send seconds where
+  // it takes a payment.
   Span quota_cooldown = std::chrono::hours(1);
   // Returns numbers in [0, 1) for the jitter. Default: a generator per thread.
   std::function<double()> random = {};

@@ -25,7 +25,8 @@ namespace {
 using namespace keyrotator;
 
 void Check(const Verdict& verdict) {
-  const bool may_wait = verdict.kind == VerdictKind::kRateLimited ||
+  const bool may_wait = verdict.kind == VerdictKind::kQuotaExhausted ||
+                        verdict.kind == VerdictKind::kRateLimited ||
                         verdict.kind == VerdictKind::kOverloaded ||
                         verdict.kind == VerdictKind::kTransient;
   if (verdict.retry_after && (!may_wait || verdict.retry_after->count() < 1 ||

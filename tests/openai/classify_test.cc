@@ -97,7 +97,8 @@ const std::vector<Vector>& Vectors() {
 
 bool HintIsSound(const Verdict& verdict) {
   if (!verdict.retry_after) return true;
-  const bool may_have = verdict.kind == Kind::kRateLimited ||
+  const bool may_have = verdict.kind == Kind::kQuotaExhausted ||
+                        verdict.kind == Kind::kRateLimited ||
                         verdict.kind == Kind::kOverloaded ||
                         verdict.kind == Kind::kTransient;
   return may_have && *verdict.retry_after >= milliseconds(1) &&
@@ -647,7 +648,10 @@ TEST_CASE("words decide where no code does, in their statuses only",
     Kind kind;
   };
   const std::vector<int> key = {400, 401, 403};
-  const std::vector<int> quota = {400, 403, 429};
+  // With a 400 at the start alone, with a 403 in front of what may be a
+  // quotation, with the others anywhere.
+  const std::vector<int> quota = {400, 401, 403, 429};
+  const std::vector<int> spent = {401, 403, 429};
   const std::vector<Row> rows = {
       {"Incorrect API key provided", true, key, Kind::kKeyInvalid},
       {"Invalid API Key", true, key, Kind::kKeyInvalid},
@@ -686,13 +690,11 @@ TEST_CASE("words decide where no code does, in their statuses only",
        true,
        {400, 403},
        Kind::kCallerError},
-      {"used all available credits or reached",
-       false,
-       {403, 429},
+      {"used all available credits or reached", true, spent,
        Kind::kQuotaExhausted},
-      {"its monthly spending limit.", false, {403, 429}, Kind::kQuotaExhausted},
-      {"1000 API calls / month.", false, {403, 429}, Kind::kQuotaExhausted},
-      {"limit: 0, model: x", false, {403, 429}, Kind::kQuotaExhausted},
+      {"its monthly spending limit.", true, spent, Kind::kQuotaExhausted},
+      {"1000 API calls / month.", true, spent, Kind::kQuotaExhausted},
+      {"limit: 0, model: x", false, {429}, Kind::kQuotaExhausted},
       {"Missing scopes: model.request.", false, {401}, Kind::kPermission},
       {"You have insufficient permissions for this",
        false,
@@ -700,7 +702,7 @@ TEST_CASE("words decide where no code does, in their statuses only",
        Kind::kPermission},
       {"Your IP address is not authorized", false, {401}, Kind::kPermission},
       {"you do not have access to it.", false, {404}, Kind::kPermission},
-      {"The key or team is blocked", false, {403}, Kind::kKeyInvalid},
+      {"The key or team is blocked", true, {403}, Kind::kKeyInvalid},
       {"exceeds the context length", false, {403}, Kind::kCallerError},
       {"and your input was flagged for", false, {403}, Kind::kCallerError},
       {"the request is unsafe", false, {498}, Kind::kCallerError},
@@ -721,8 +723,10 @@ TEST_CASE("words decide where no code does, in their statuses only",
       CHECK(KindOf(status, Error(row.words)) == expected);
       CHECK(KindOf(status, Error(upper)) == expected);
       CHECK(KindOf(status, Error(std::string(" \n") + row.words)) == expected);
-      CHECK(KindOf(status, Error(inside)) ==
-            (row.at_start ? by_status : expected));
+      const bool anywhere =
+          !row.at_start || (row.kind == Kind::kQuotaExhausted &&
+                            (status == 401 || status == 429));
+      CHECK(KindOf(status, Error(inside)) == (anywhere ? expected : by_status));
       // The other members that hold a message.
       for (const char* member : {"error", "message", "detail", "title"}) {
         CHECK(KindOf(status, json{{member, row.words}}.dump()) == expected);

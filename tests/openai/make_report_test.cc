@@ -45,14 +45,30 @@ TEST_CASE("a limit lasts as the provider says, else the guess is made",
   CHECK(MakeReport(verdict, {}, options).retry_after == 20s);
 }
 
-TEST_CASE("a spent quota is the whole key's, and its hint is not believed",
+TEST_CASE("a spent quota is the whole key's, and no header says until when",
           "[make_report]") {
-  Verdict verdict = Of(VerdictKind::kQuotaExhausted);
-  verdict.retry_after = 2s;
-  const Report report = MakeReport(verdict, {}, {.quota_cooldown = 30min});
+  const Verdict verdict = Of(VerdictKind::kQuotaExhausted);
+  const Report report =
+      MakeReport(verdict, {{"Retry-After", "2"}}, {.quota_cooldown = 30min});
   CHECK(report.retry_after == 30min);
   CHECK(report.reach == Reach::kKey);
   CHECK_FALSE(report.guess);
+}
+
+TEST_CASE("a quota that is given anew at a time that is told rests until then",
+          "[make_report]") {
+  Verdict verdict = Of(VerdictKind::kQuotaExhausted);
+  verdict.retry_after = 11h;
+  CHECK(MakeReport(verdict).retry_after == 11h);
+}
+
+TEST_CASE("a model's quota is not the whole key's", "[make_report]") {
+  Verdict verdict = Of(VerdictKind::kQuotaExhausted);
+  verdict.reach = Reach::kScope;
+  CHECK(MakeReport(verdict).reach == Reach::kScope);
+  // A rate is the model's, whatever the verdict holds besides.
+  verdict = Of(VerdictKind::kRateLimited);
+  CHECK(MakeReport(verdict).reach == Reach::kScope);
 }
 
 TEST_CASE("the limits in the headers are reported with every verdict",

@@ -358,10 +358,18 @@ TEST_CASE("the first usable hint of a sentence counts", "[retry_after]") {
   CHECK(FindRetryHint("try again later; try again in a moment, retry in 4s") ==
         seconds(4));
   CHECK(FindRetryHint("retry retry in retry in 5s") == seconds(5));
+  CHECK(FindRetryHint("Please wait 41250 seconds before retrying.") ==
+        seconds(41250));
+  CHECK(FindRetryHint("Monthly usage limit reached. Resets in 13 days.") ==
+        std::chrono::days(13));
+  CHECK(FindRetryHint("Try again in 2h 16m") == std::chrono::minutes(136));
+  CHECK(FindRetryHint("Spent (reset after 5m)") == std::chrono::minutes(5));
+  CHECK(FindRetryHint("resets in ~164h27m24s.") == seconds(592044));
   for (const char* text :
        {"", "try again", "try again in ", "Please try again later.",
-        "retry in -5s", "retry after 20", "try again in five seconds",
-        "wait 20s", "used 20s, try again", "retry in nan seconds"}) {
+        "retry in -5s", "retry after 20", "try again in five seconds", "wait",
+        "waited 20s", "reset 20", "wait in vain", "used 20s, try again",
+        "retry in nan seconds"}) {
     CAPTURE(text);
     CHECK_FALSE(FindRetryHint(text));
   }

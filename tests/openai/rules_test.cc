@@ -81,11 +81,11 @@ TEST_CASE("a status has one row", "[rules]") {
 TEST_CASE("words that must both stand there may stand in either order",
           "[rules]") {
   for (const char* text :
-       {"Account acme is suspended", "It is suspended: the account is in debt"})
+       {"account acme is suspended", "it is suspended: the account is in debt"})
     CHECK(KindByWords(rules::kWords, 412, text) ==
           VerdictKind::kQuotaExhausted);
-  CHECK_FALSE(KindByWords(rules::kWords, 412, "The model is suspended"));
-  CHECK_FALSE(KindByWords(rules::kWords, 412, "Your account"));
+  CHECK_FALSE(KindByWords(rules::kWords, 412, "the model is suspended"));
+  CHECK_FALSE(KindByWords(rules::kWords, 412, "your account"));
 }
 
 }  // namespace

@@ -9,12 +9,15 @@
 //   0  2xx: good, unless it is a page, no JSON, or holds a top-level error; that
 //      error is then judged as if it had come with the status that it names
 //   1  a page of HTML: only the status counts
-//   2  a known error.code, error.type or error.details[].reason
-//   3  402
-//   4  known words, most of them only at the start of the provider's message,
+//   2  the number of an error, in the place where a provider numbers them
+//   3  a known error.code, error.type or reason, or the words of such a name
+//   4  a quota of the day (Google's quotaId)
+//   5  402
+//   6  known words, most of them only at the start of the provider's message,
 //      and each only with the statuses that it is known to come with
-//   5  the status
-//   6  x-should-retry: true makes a caller's error by rule 5 transient
+//   7  429 for a day or longer, without a word of when: a quota, not a rate
+//   8  the status
+//   9  x-should-retry: true makes a caller's error by rule 8 transient
 // A plain 403 never kills a key, and nothing that a prompt can say does.
 //
 // Example:
@@ -33,12 +36,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "keyrotator/cooldown.h"
 #include "keyrotator/http/message.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/internal/decimal.h"
@@ -46,9 +51,11 @@
 #include "keyrotator/internal/utf8.h"
 #include "keyrotator/openai/completion.h"
 #include "keyrotator/openai/error_body.h"
+#include "keyrotator/openai/hint.h"
 #include "keyrotator/openai/json_document.h"
-#include "keyrotator/openai/retry_after.h"
+#include "keyrotator/openai/quick_look.h"
 #include "keyrotator/openai/rules.h"
+#include "keyrotator/openai/spent_words.h"
 #include "keyrotator/openai/verdict.h"
 
 namespace keyrotator {
@@ -60,40 +67,163 @@ inline constexpr std::size_t kMaxCode = 256;
 
 // --- The rules ---
 
-// Whether the error bears that name.
-inline bool IsNamed(const ErrorFields& fields, std::string_view name) {
-  return fields.code == name || fields.type == name ||
-         std::find(fields.reasons.begin(), fields.reasons.end(), name) !=
-             fields.reasons.end();
+inline bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](char x, char y) { return Lower(x) == Lower(y); });
 }
+
+// An error as it is judged.
+struct JudgedError {
+  int status;
+  bool in_band;  // the status is the error's own, as a 200 came with it
+  const ErrorFields& fields;
+
+  // The number of its code, also if it is written as text.
+  double Number() const {
+    return fields.code_number.value_or(ParseDecimal(fields.code).value_or(0));
+  }
+
+  // DashScope says "insufficient_quota" of its tokens per minute, too.
+  bool MeansTokensPerMinute() const {
+    const std::string words = OwnWords(fields.message);
+    return words.find("#token-limit") != words.npos ||
+           words.starts_with("allocated quota exceeded") ||
+           words.starts_with("workspace allocated quota exceeded");
+  }
+};
 
 // Rule 2.
-inline std::optional<VerdictKind> KindByName(const ErrorFields& fields) {
-  for (const NameRule& rule : rules::kNames) {
-    if (IsNamed(fields, rule.name)) return rule.kind;
-  }
-  return std::nullopt;
+inline std::optional<VerdictKind> KindByNumber(const JudgedError& error) {
+  const double number = error.Number();
+  if (error.fields.place != ErrorPlace::kError)
+    return KindByNumber(error.fields.place, number);
+  // In "error" others have numbers, too, Mistral for one. Four digits with such
+  // a status are Zhipu's, except what it has for callers' errors.
+  if (number < 1000 || number > 1999) return std::nullopt;
+  if (error.status != 401 && error.status != 429 && !error.in_band)
+    return std::nullopt;
+  const auto kind = KindByNumber(ErrorPlace::kMsg, number);
+  const bool kills = kind == VerdictKind::kKeyInvalid && error.in_band;
+  return kind == VerdictKind::kCallerError || kills ? std::nullopt : kind;
 }
 
-// Rule 4.
-inline std::optional<VerdictKind> KindByText(int status,
-                                             const ErrorFields& fields) {
-  for (const std::string_view text : fields.Texts()) {
-    if (const auto kind = KindByWords(rules::kWords, status, text)) return kind;
-  }
+// Rule 3.
+inline std::optional<VerdictKind> KindByName(const JudgedError& error) {
+  std::optional<VerdictKind> kind;
+  const auto decides = [&](std::string_view name) {
+    if (name.size() > kMaxCode) return false;
+    for (const NameRule& rule : rules::kNames) {
+      if (name.size() != rule.name.size() ||
+          !EqualsIgnoringCase(name, rule.name))
+        continue;
+      // A 403 says that already, and its words may say more.
+      if (rule.kind == VerdictKind::kPermission && error.status == 403) break;
+      const bool per_minute =
+          rule.name == "insufficient_quota" && error.MeansTokensPerMinute();
+      kind = per_minute ? VerdictKind::kRateLimited : rule.kind;
+      return true;
+    }
+    // A provider's own failure may be called anything: BILLING_FAILED.
+    if (error.status < 500 || error.in_band)
+      kind = KindByNameWords(name, error.status);
+    return kind.has_value();
+  };
+  error.fields.AnyName(decides);
+  return kind;
+}
+
+// Whether the message of a 400 or 500 may speak of the key: one that names a
+// parameter, or has a code of its own, speaks of the request.
+inline bool MaySpeakOfKey(const JudgedError& error) {
+  if (error.status != 400 && error.status != 500) return true;
+  constexpr auto kGeneric = std::to_array<std::string_view>(
+      {"", "invalid_request_error", "bad_request", "badrequest",
+       "invalid-argument", "client specified an invalid argument",
+       "invalid_argument", "api_error", "server_error"});
+  const ErrorFields& fields = error.fields;
+  const bool generic = ParseDecimal(fields.code) ||
+                       std::find(kGeneric.begin(), kGeneric.end(),
+                                 Lower(fields.code)) != kGeneric.end();
+  const std::string param = Lower(fields.param);
+  return generic && (param.empty() || param == "none" || param == "null");
+}
+
+// Also rule 3, and what a 429 mostly is: named as a rate, and its message says
+// when to try again. Its words need not be looked through.
+inline bool IsPlainRateLimit(const JudgedError& error) {
+  return error.status == 429 && error.fields.code == "rate_limit_exceeded" &&
+         FindRetryHint(error.fields.message);
+}
+
+// Rule 6; and 7, for the first of the texts: a limit of a day or longer, where
+// no wait is told. Groq's days roll on, and tell one.
+inline std::optional<VerdictKind> KindByText(
+    const JudgedError& error, const Headers& headers,
+    std::chrono::system_clock::time_point now) {
+  const ErrorFields& fields = error.fields;
+  const int status = error.status;
   if (status == 403 && fields.flagged_input) return VerdictKind::kCallerError;
-  return KindByWords(rules::kUpstreamWords, status, fields.raw);
+  bool first = status == 429;
+  bool long_period = false;
+  for (const std::string_view text : fields.Texts()) {
+    if (text.empty() || !MaySpeakOfKey(error)) continue;
+    const std::string words = OwnWords(text);
+    if (const auto kind = KindByWords(rules::kWords, status, words))
+      return kind;
+    if (SaysSpent(status, words)) return VerdictKind::kQuotaExhausted;
+    long_period = long_period || (first && SaysPeriod(words));
+    first = false;
+    if (status == 403 && SaysBlocked(words)) return VerdictKind::kKeyInvalid;
+  }
+  if (!fields.raw.empty()) {
+    if (const auto kind =
+            KindByWords(rules::kUpstreamWords, status, OwnWords(fields.raw)))
+      return kind;
+  }
+  if (long_period && !FindHint(headers, fields, now))
+    return VerdictKind::kQuotaExhausted;
+  return std::nullopt;
 }
 
 // The status of an error that came with a 200 or in a stream.
 inline int InBandStatus(const ErrorFields& fields) {
-  const double number =
-      fields.code_number.value_or(ParseDecimal(fields.code).value_or(0));
-  if (number >= 400 && number < 600) return static_cast<int>(number);
-  for (const NameStatus& row : rules::kNameStatuses) {
-    if (IsNamed(fields, row.name)) return row.status;
+  const JudgedError error{0, true, fields};
+  for (const double number : {fields.status.value_or(0), error.Number()}) {
+    if (number >= 400 && number < 600) return static_cast<int>(number);
   }
-  return 500;
+  int status = 500;
+  fields.AnyName([&](std::string_view name) {
+    if (name.size() > kMaxCode) return false;
+    const std::string words = NameWords(name);
+    const auto row = std::find_if(
+        rules::kNameStatuses.begin(), rules::kNameStatuses.end(),
+        [&](const NameStatus& r) { return HasOneOf(words, r.name); });
+    if (row == rules::kNameStatuses.end()) return false;
+    status = row->status;
+    return true;
+  });
+  return status;
+}
+
+// How far a quota reaches that is used up: money is the account's, anything
+// else this model's if the error says so.
+inline Reach ReachOf(int status, const ErrorFields& fields) {
+  if (status == 402) return Reach::kKey;
+  std::string words;
+  for (const std::string_view text : fields.Texts())
+    if (!text.empty()) (words += Beginning(OwnWords(text))) += ' ';
+  fields.AnyName([&](std::string_view name) {
+    words += NameWords(name.substr(0, kMaxCode));
+    return false;
+  });
+  for (const std::string& id : fields.quota_ids) (words += Lower(id)) += ' ';
+  const bool money =
+      FindSpent(words, true) != words.npos && words.find("free") == words.npos;
+  constexpr auto kModel = std::to_array<std::string_view>(
+      {"permodel", "bymodel", "\u8be5\u6a21\u578b"});  // "this model"
+  const bool model = FindWord(words, "model") != words.npos ||
+                     FindFirst(words, kModel) != words.npos;
+  return model && !money ? Reach::kScope : Reach::kKey;
 }
 
 // --- The verdict ---
@@ -115,24 +245,8 @@ inline std::optional<bool> ShouldRetry(const Headers& headers) {
   return std::nullopt;
 }
 
-// The first hint that is usable, from the most exact source to the vaguest.
-inline std::optional<std::chrono::milliseconds> FindHint(
-    const Headers& headers, const ErrorFields& fields,
-    std::chrono::system_clock::time_point now) {
-  if (const auto wait = ParseRetryAfter(headers, now)) return wait;
-  if (const auto wait = ParseDuration(fields.retry_delay)) return RoundUp(wait);
-  if (const auto wait = ParseReset(fields.reset, ServerNow(headers, now))) {
-    return RoundUp(wait);
-  }
-  for (const std::string_view text : fields.Texts()) {
-    if (const auto wait = FindRetryHint(text)) return wait;
-  }
-  if (const auto wait = FindRetryHint(fields.plain)) return wait;
-  return ParseExhaustedReset(headers, now);
-}
-
 // Completes a verdict of that kind.
-inline Verdict MakeVerdict(VerdictKind kind, const Headers& headers,
+inline Verdict MakeVerdict(VerdictKind kind, int status, const Headers& headers,
                            const ErrorFields& fields,
                            std::chrono::system_clock::time_point now) {
   Verdict verdict;
@@ -141,6 +255,9 @@ inline Verdict MakeVerdict(VerdictKind kind, const Headers& headers,
   if (kind == VerdictKind::kRateLimited || kind == VerdictKind::kOverloaded ||
       kind == VerdictKind::kTransient) {
     verdict.retry_after = FindHint(headers, fields, now);
+  } else if (kind == VerdictKind::kQuotaExhausted) {
+    verdict.retry_after = FindQuotaReset(headers, fields, now);
+    verdict.reach = ReachOf(status, fields);
   }
   verdict.code = CodeOf(fields);
   verdict.message = Shorten(fields.plain, kMaxMessage);
@@ -154,27 +271,55 @@ inline Verdict MakeVerdict(VerdictKind kind, const Headers& headers,
 
 // --- The order of the rules ---
 
-// Rules 2 to 6.
-inline Verdict JudgeError(int status, const Headers& headers,
-                          const ErrorFields& fields,
+// Rules 2 to 7; none: the status decides.
+inline std::optional<VerdictKind> KindOf(
+    const JudgedError& error, const Headers& headers,
+    std::chrono::system_clock::time_point now) {
+  if (const auto kind = KindByNumber(error)) return kind;                // 2
+  if (const auto kind = KindByName(error)) return kind;                  // 3
+  if (HasDailyQuota(error.fields)) return VerdictKind::kQuotaExhausted;  // 4
+  if (error.status == 402) return std::nullopt;                          // 5
+  if (IsPlainRateLimit(error)) return std::nullopt;                      // 8
+  return KindByText(error, headers, now);                                // 6, 7
+}
+
+// Rules 2 to 9.
+inline Verdict JudgeError(const JudgedError& error, const Headers& headers,
                           std::chrono::system_clock::time_point now) {
   const auto verdict = [&](VerdictKind kind) {
-    return MakeVerdict(kind, headers, fields, now);
+    return MakeVerdict(kind, error.status, headers, error.fields, now);
   };
-  if (const auto kind = KindByName(fields)) return verdict(*kind);          // 2
-  if (status == 402) return verdict(KindByStatus(status));                  // 3
-  if (const auto kind = KindByText(status, fields)) return verdict(*kind);  // 4
-  const VerdictKind kind = KindByStatus(status);                            // 5
+  if (const auto kind = KindOf(error, headers, now)) return verdict(*kind);
+  const VerdictKind kind = KindByStatus(error.status);  // 8
   const bool again =
       kind == VerdictKind::kCallerError && ShouldRetry(headers) == true;
-  return verdict(again ? VerdictKind::kTransient : kind);  // 6
+  return verdict(again ? VerdictKind::kTransient : kind);  // 9
+}
+
+// Whether a body with a 200 is nothing but a code and a message, without
+// choices, where the code is known for an error's.
+inline bool IsFlatError(const ErrorBody& body) {
+  const ErrorFields& fields = body.top;
+  if (body.answers || fields.code.empty() || fields.message.empty())
+    return false;
+  const JudgedError error{InBandStatus(fields), true, fields};
+  return error.status != 500 || KindByName(error);
+}
+
+inline Verdict JudgeInBand(const ErrorFields& fields, const Headers& headers,
+                           std::chrono::system_clock::time_point now) {
+  return JudgeError({InBandStatus(fields), true, fields}, headers, now);
 }
 
 // Rule 0.
 inline Verdict JudgeSuccess(const HttpResponse& response,
                             std::chrono::system_clock::time_point now) {
-  const auto verdict = [&](VerdictKind kind, const ErrorFields& fields = {}) {
-    return MakeVerdict(kind, response.headers, fields, now);
+  const auto verdict = [&](VerdictKind kind) {
+    if (kind != VerdictKind::kOk)
+      return MakeVerdict(kind, response.status, response.headers, {}, now);
+    Verdict good;
+    good.should_retry = ShouldRetry(response.headers);
+    return good;
   };
   if (response.status == 202 || response.status == 204 ||
       response.status == 205) {
@@ -203,17 +348,15 @@ inline Verdict JudgeSuccess(const HttpResponse& response,
     return verdict(paired ? VerdictKind::kOk : VerdictKind::kTransient);
   }
   // All other JSON is a lone string or number, and short.
-  const ErrorBody read =
+  ErrorBody read =
       ReadErrorBody(opens_json ? body : body.substr(0, kMaxErrorBody));
-  if (read.HasError()) {
-    return JudgeError(InBandStatus(read.Fields()), response.headers,
-                      read.Fields(), now);
-  }
+  if (read.HasError() || IsFlatError(read))
+    return JudgeInBand(read.Fields(), response.headers, now);
   const bool good = (read.complete || read.too_long) && (paired || read.alone);
   return verdict(good ? VerdictKind::kOk : VerdictKind::kTransient);
 }
 
-// Rules 1 to 6.
+// Rules 1 to 9.
 inline Verdict JudgeFailure(const HttpResponse& response,
                             std::chrono::system_clock::time_point now) {
   const std::string_view body =
@@ -226,17 +369,15 @@ inline Verdict JudgeFailure(const HttpResponse& response,
     if (response.status == 403 || response.status == 429) {
       return MakeVerdict(response.status == 403 ? VerdictKind::kCallerError
                                                 : VerdictKind::kOverloaded,
-                         response.headers, {}, now);
+                         response.status, response.headers, {}, now);
     }
-    return JudgeError(response.status, response.headers, {}, now);
+    return JudgeError({response.status, false, {}}, response.headers, now);
   }
-  ErrorFields fields;
-  if (OpensJson(body)) {
-    fields = ReadErrorBody(body).Fields();
-  } else {
-    fields.plain = body;
-  }
-  return JudgeError(response.status, response.headers, fields, now);
+  const bool is_json = OpensJson(body);
+  ErrorBody read = is_json ? ReadErrorBody(body) : ErrorBody();
+  ErrorFields& fields = read.Fields();
+  if (!is_json) fields.plain = body;
+  return JudgeError({response.status, false, fields}, response.headers, now);
 }
 
 }  // namespace internal
@@ -274,12 +415,12 @@ inline std::optional<Verdict> ClassifyEvent(
   }
   const std::string& type = read.top.type;
   if (!named && !read.HasError() && type != "error" &&
-      type != "response.failed") {
+      type != "response.failed" && !internal::IsFlatError(read)) {
     return std::nullopt;
   }
-  internal::ErrorFields fields = read.Fields();
+  internal::ErrorFields& fields = read.Fields();
   if (!read.complete) fields.plain = data;
-  return internal::JudgeError(internal::InBandStatus(fields), {}, fields, now);
+  return internal::JudgeInBand(fields, {}, now);
 }
 
 // What Failover needs to know of OpenAI-compatible answers: their verdicts, the

@@ -22,20 +22,6 @@
 
 namespace keyrotator::internal {
 
-// Whether `data` has a member of that name whose value does not begin with
-// `but`. In JSON text quotes are escaped, so no model's words look like that.
-inline bool HasMember(std::string_view data, std::string_view quoted_name,
-                      std::string_view but) {
-  for (std::size_t at = data.find(quoted_name); at != std::string_view::npos;
-       at = data.find(quoted_name, at + 1)) {
-    std::string_view rest = SkipBlanks(data.substr(at + quoted_name.size()));
-    if (!rest.starts_with(':')) continue;
-    rest = SkipBlanks(rest.substr(1));
-    if (!rest.starts_with(but)) return true;
-  }
-  return false;
-}
-
 // Follows one stream.
 class Completion {
  public:

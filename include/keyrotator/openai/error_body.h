@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,8 +30,18 @@
 
 namespace keyrotator::internal {
 
+// Where an error was found, which says what the number of its code means.
+enum class ErrorPlace : std::uint8_t {
+  kError,      // "error", and whatever a failure's body holds
+  kBaseResp,   // {"base_resp": {"status_code": 1008, "status_msg": ...}}
+  kErrorCode,  // {"error_code": 17, "error_msg": ...}
+  kErrors,     // {"errors": [{"code": 3036, "message": ...}]}
+  kMsg,        // {"code": 1113, "msg": ..., "success": false}
+};
+
 // The members of an error that a verdict rests on. Empty: absent, or not text.
 struct ErrorFields {
+  ErrorPlace place = ErrorPlace::kError;
   std::string code;
   std::optional<double> code_number;
   std::string type;
@@ -38,19 +49,38 @@ struct ErrorFields {
   std::string error;   // {"error": "Unauthorized"}
   std::string detail;  // problem+json, FastAPI
   std::string title;   // problem+json
+  std::string msg;     // msg, error_msg and status_msg of those who say so
   std::string plain;   // the whole body, if it is no JSON: no words that
                        // decide, but they may hold a hint
-  // error.details[]: Google's ErrorInfo.reason and RetryInfo.retryDelay.
+  std::string param;   // what of the request it is about
+  std::string reason;
+  std::optional<double> status;     // in an event that is an error
+  std::optional<double> resets_in;  // resets_in_seconds, retry_after
+  std::optional<double> resets_at;  // seconds since 1970
+  // error.details[]: Google's ErrorInfo.reason, RetryInfo.retryDelay and
+  // QuotaFailure.violations[].quotaId; details.error_code of Anthropic.
   std::vector<std::string> reasons;
   std::string retry_delay;
+  std::vector<std::string> quota_ids;
   // error.metadata of OpenRouter.
   std::string reset;  // headers["X-RateLimit-Reset"]
   std::string raw;
   bool flagged_input = false;
 
   // What the provider says in words, the fullest first.
-  std::array<std::string_view, 4> Texts() const {
-    return {message, error, detail, title};
+  std::array<std::string_view, 5> Texts() const {
+    return {message, error, detail, title, msg};
+  }
+
+  // Calls visit(name) for what it is called, the most exact name first, until
+  // that returns true.
+  template <class Visit>
+  bool AnyName(Visit visit) const {
+    const auto is = [&](const std::string& name) {
+      return !name.empty() && visit(std::string_view(name));
+    };
+    return is(code) || is(reason) ||
+           std::any_of(reasons.begin(), reasons.end(), is) || is(type);
   }
 };
 
@@ -64,21 +94,33 @@ struct ErrorObject {
 
 // What was read of a body. An array of one object reads as that object.
 struct ErrorBody {
-  ErrorFields top;        // members beside the error, or of a flat body
-  ErrorObject error;      // the top-level "error"
-  ErrorObject choice;     // choices[0].error
-  ErrorObject response;   // response.error, in events of the Responses API
-  bool complete = false;  // the first JSON value was read
-  bool too_long = false;  // or was not, as it is too long
-  bool alone = false;     // nothing but blanks follows it
+  ErrorFields top;    // members beside the error, or of a flat body
+  ErrorObject error;  // the top-level "error"
+  // Those that are present.
+  std::optional<ErrorFields> choice;     // choices[0].error
+  std::optional<ErrorFields> listed;     // errors[0], Cloudflare
+  std::optional<ErrorFields> base_resp;  // MiniMax
+  std::optional<ErrorFields> native;     // Response.Error, Tencent's own
+  std::optional<ErrorFields> response;   // response.error, Responses API
+  bool fails = false;                    // "success": false
+  bool answers = false;                  // "choices" has some
+  bool complete = false;                 // the first JSON value was read
+  bool too_long = false;                 // or was not, as it is too long
+  bool alone = false;                    // nothing but blanks follows it
 
-  bool HasError() const { return error.present || choice.present; }
+  // Whether it is an error even with a 200. One that is only a code and a
+  // message beside each other is not: see Classify.
+  bool HasError() const {
+    return error.present || choice || listed || base_resp || native ||
+           top.place != ErrorPlace::kError;
+  }
 
   // Where the error's members stand: in an object, or flat.
-  const ErrorFields& Fields() const {
+  ErrorFields& Fields() {
     if (error.present) return error.is_object ? error.fields : top;
-    if (choice.present) return choice.fields;
-    if (response.present) return response.fields;
+    for (auto* place : {&choice, &listed, &base_resp, &native, &response}) {
+      if (*place) return **place;
+    }
     return top;
   }
 };
@@ -144,12 +186,12 @@ inline std::optional<JsonValue> FirstOf(JsonValue value) {
 
 inline void ReadField(std::string_view name, JsonValue value,
                       ErrorFields& fields) {
-  if (name == "code") {
+  if (name == "code" || name == "Code") {
     fields.code = TextOf(value);
     fields.code_number = NumberOf(value);
   } else if (name == "type") {
     fields.type = TextOf(value);
-  } else if (name == "message") {
+  } else if (name == "message" || name == "Message") {
     fields.message = TextOf(value);
   } else if (name == "error") {
     fields.error = TextOf(value);
@@ -157,12 +199,36 @@ inline void ReadField(std::string_view name, JsonValue value,
     fields.detail = TextOf(value);
   } else if (name == "title") {
     fields.title = TextOf(value);
+  } else if (name == "msg" || name == "error_msg" || name == "status_msg") {
+    fields.msg = TextOf(value);
+  } else if (name == "param") {
+    fields.param = TextOf(value);
+  } else if (name == "reason") {
+    fields.reason = TextOf(value);
+  } else if (name == "status") {
+    fields.status = NumberOf(value);
+  } else if (name == "resets_in_seconds" || name == "retry_after") {
+    fields.resets_in = NumberOf(value);
+  } else if (name == "resets_at") {
+    fields.resets_at = NumberOf(value);
   }
+}
+
+inline void ReadViolations(JsonValue violations, ErrorFields& fields) {
+  ForEachElement(violations, [&](JsonValue violation) {
+    ForEachMember(violation, [&](std::string_view name, JsonValue value) {
+      if (name == "quotaId") fields.quota_ids.push_back(TextOf(value));
+    });
+  });
 }
 
 inline void ReadDetails(JsonValue details, ErrorFields& fields) {
   fields.reasons.clear();
   fields.retry_delay.clear();
+  fields.quota_ids.clear();
+  ForEachMember(details, [&](std::string_view name, JsonValue value) {
+    if (name == "error_code") fields.reasons = {TextOf(value)};
+  });
   ForEachElement(details, [&](JsonValue detail) {
     std::string type;
     std::string reason;
@@ -171,6 +237,7 @@ inline void ReadDetails(JsonValue details, ErrorFields& fields) {
       if (name == "@type") type = TextOf(value);
       if (name == "reason") reason = TextOf(value);
       if (name == "retryDelay") delay = TextOf(value);
+      if (name == "violations") ReadViolations(value, fields);
     });
     if (!reason.empty()) fields.reasons.push_back(std::move(reason));
     if (type.ends_with("google.rpc.RetryInfo") && !delay.empty())
@@ -208,13 +275,48 @@ inline ErrorObject ReadError(JsonValue value) {
 }
 
 // The member "error" of an object, or of nothing.
-inline ErrorObject ReadErrorOf(std::optional<JsonValue> value) {
-  ErrorObject error;
-  if (!value) return error;
+inline std::optional<ErrorFields> ReadErrorOf(std::optional<JsonValue> value) {
+  std::optional<ErrorFields> fields;
+  if (!value) return fields;
   ForEachMember(*value, [&](std::string_view name, JsonValue member) {
-    if (name == "error") error = ReadError(member);
+    if (name != "error" && name != "Error") return;
+    fields.reset();
+    if (!IsEmpty(member)) fields = ReadError(member).fields;
   });
-  return error;
+  return fields;
+}
+
+// {"status_code": 1008, "status_msg": "insufficient balance"}; 0 is good.
+inline std::optional<ErrorFields> ReadBaseResp(JsonValue value) {
+  ErrorFields fields;
+  fields.place = ErrorPlace::kBaseResp;
+  ForEachMember(value, [&](std::string_view name, JsonValue member) {
+    ReadField(name == "status_code" ? "code" : name, member, fields);
+  });
+  if (fields.code_number.value_or(0) == 0) return std::nullopt;
+  return fields;
+}
+
+inline std::optional<ErrorFields> ReadListed(std::optional<JsonValue> value) {
+  if (!value || !value->is_object()) return std::nullopt;
+  ErrorFields fields = ReadError(*value).fields;
+  fields.place = ErrorPlace::kErrors;
+  if (fields.message.empty()) return std::nullopt;
+  return fields;
+}
+
+// Where a flat body's number stands. `code` counts only beside what says that
+// it is an error, and not if it is a success of HTTP.
+inline void FindPlace(std::optional<double> error_code, ErrorBody& body) {
+  if (body.answers) return;
+  const double code = body.top.code_number.value_or(0);
+  if (error_code.value_or(0) != 0) {
+    body.top.place = ErrorPlace::kErrorCode;
+    body.top.code_number = error_code;
+  } else if (code != 0 && (code < 200 || code >= 300) &&
+             (body.fails || !body.top.msg.empty())) {
+    body.top.place = ErrorPlace::kMsg;
+  }
 }
 
 // Reads the first JSON value of a body; see JsonDocument for what it refuses.
@@ -226,14 +328,26 @@ inline ErrorBody ReadErrorBody(std::string_view text) {
   body.too_long = document.too_long();
   body.alone = document.alone();
   if (!root) return body;
+  std::optional<double> error_code;
   ForEachMember(FirstOf(*root).value_or(*root),
                 [&](std::string_view name, JsonValue value) {
                   ReadField(name, value, body.top);
                   if (name == "error") body.error = ReadError(value);
-                  if (name == "choices")
+                  if (name == "choices") {
                     body.choice = ReadErrorOf(FirstOf(value));
+                    body.answers = !IsEmpty(value);
+                  }
                   if (name == "response") body.response = ReadErrorOf(value);
+                  if (name == "errors")
+                    body.listed = ReadListed(FirstOf(value));
+                  if (name == "base_resp") body.base_resp = ReadBaseResp(value);
+                  if (name == "Response") body.native = ReadErrorOf(value);
+                  if (name == "error_code") error_code = NumberOf(value);
+                  if (name == "success")
+                    body.fails = value.is_bool() && IsEmpty(value);
                 });
+  FindPlace(error_code, body);
+  if (!body.error.fields.status) body.error.fields.status = body.top.status;
   return body;
 }
 
@@ -256,36 +370,6 @@ inline bool LooksLikeHtml(std::string_view body) {
   return std::any_of(
       kOpenings.begin(), kOpenings.end(),
       [&](std::string_view tag) { return opening.starts_with(tag); });
-}
-
-// Whether the bytes hold `"error":` with a value that is not plainly empty. A
-// quick look that spares reading a good answer: inside a string the quotes
-// would be escaped, so no text that a model wrote can look like that.
-inline bool MayHoldError(std::string_view body) {
-  constexpr std::string_view kName = "\"error\"";
-  for (std::size_t at = body.find(kName); at != body.npos;
-       at = body.find(kName, at + kName.size())) {
-    std::string_view rest = SkipBlanks(body.substr(at + kName.size()));
-    if (!rest.starts_with(':')) continue;
-    rest = SkipBlanks(rest.substr(1));
-    const bool empty =
-        rest.starts_with("null") || rest.starts_with("false") ||
-        rest.starts_with("\"\"") ||
-        (rest.starts_with('{') && SkipBlanks(rest.substr(1)).starts_with('}'));
-    if (!empty) return true;
-  }
-  return false;
-}
-
-// The same for an event, whose type may say it, too.
-inline bool EventMayHoldError(std::string_view data) {
-  for (std::size_t at = data.find('"'); at != data.npos;
-       at = data.find('"', at + 1)) {
-    const std::string_view rest = data.substr(at + 1);
-    if (rest.starts_with("error\"") || rest.starts_with("response.failed\""))
-      return true;
-  }
-  return false;
 }
 
 }  // namespace keyrotator::internal

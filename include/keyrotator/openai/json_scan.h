@@ -139,6 +139,20 @@ bool ForEachElement(std::string_view& text, Visit visit) {
   return TakeChar(text, ']');
 }
 
+// Whether `data` has a member of that name whose value does not begin with
+// `but`. In JSON text quotes are escaped, so no model's words look like that.
+inline bool HasMember(std::string_view data, std::string_view quoted_name,
+                      std::string_view but) {
+  for (std::size_t at = data.find(quoted_name); at != std::string_view::npos;
+       at = data.find(quoted_name, at + 1)) {
+    std::string_view rest = SkipBlanks(data.substr(at + quoted_name.size()));
+    if (!rest.starts_with(':')) continue;
+    rest = SkipBlanks(rest.substr(1));
+    if (!rest.starts_with(but)) return true;
+  }
+  return false;
+}
+
 }  // namespace keyrotator::internal
 
 #endif  // KEYROTATOR_OPENAI_JSON_SCAN_H_

@@ -37,9 +37,9 @@ inline std::chrono::system_clock::time_point WallNow(
 
 // What `verdict` means for the key that it is about, and what the headers say
 // is left of the provider's limits. Of `options` it takes how long a key rests
-// that has used up its quota (the whole key, and its group with it), the guess
-// for a limit that came without a hint, and the time of day. Linear in the
-// headers; never an error.
+// that has used up its quota where the provider does not say until when (in this
+// model or altogether, and its group with it), the guess for a limit that came
+// without a hint, and the time of day. Linear in the headers; never an error.
 inline Report MakeReport(const Verdict& verdict, const Headers& headers = {},
                          const RetryOptions& options = {}) {
   Report report;
@@ -51,10 +51,10 @@ inline Report MakeReport(const Verdict& verdict, const Headers& headers = {},
       report.kind = Report::Kind::kFailed;
       break;
     case VerdictKind::kQuotaExhausted:
-      // Its Retry-After is not believed: see RetryOptions.
       report.kind = Report::Kind::kRateLimited;
       report.retry_after = options.quota_cooldown;
-      report.reach = Reach::kKey;
+      if (verdict.retry_after) report.retry_after = *verdict.retry_after;
+      report.reach = verdict.reach;
       break;
     case VerdictKind::kRateLimited:
       report.kind = Report::Kind::kRateLimited;

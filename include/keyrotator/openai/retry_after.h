@@ -80,15 +80,20 @@ inline constexpr auto kDurationUnits = std::to_array<DurationUnit>({
     {"milliseconds", 1e6},
     {"s", kSecond},
     {"sec", kSecond},
+    {"secs", kSecond},
     {"second", kSecond},
     {"seconds", kSecond},
     {"m", 60 * kSecond},
     {"min", 60 * kSecond},
+    {"mins", 60 * kSecond},
     {"minute", 60 * kSecond},
     {"minutes", 60 * kSecond},
     {"h", 3600 * kSecond},
+    {"hr", 3600 * kSecond},
+    {"hrs", 3600 * kSecond},
     {"hour", 3600 * kSecond},
     {"hours", 3600 * kSecond},
+    {"d", 86400 * kSecond},
     {"day", 86400 * kSecond},
     {"days", 86400 * kSecond},
 });
@@ -245,7 +250,8 @@ inline std::optional<std::chrono::milliseconds> ParseRetryAfter(
 }
 
 // The wait that a sentence asks for: "try again in 6m0s", "retry after 20
-// seconds", without case; the first that is usable. Linear.
+// seconds", "wait 41250 seconds", "resets in 13 days", without case; the first
+// that is usable. Linear.
 inline std::optional<std::chrono::milliseconds> FindRetryHint(
     std::string_view text) {
   const auto take = [](std::string_view& rest, std::string_view word) {
@@ -257,10 +263,20 @@ inline std::optional<std::chrono::milliseconds> FindRetryHint(
     rest.remove_prefix(word.size());
     return true;
   };
-  for (std::size_t at = 0; at < text.size(); ++at) {
+  const auto take_one = [&](std::string_view& rest, auto... words) {
+    return (take(rest, words) || ...);
+  };
+  for (std::size_t at = 0; at + 1 < text.size(); ++at) {
+    // Most places are passed over at the first two letters.
+    const int first = text[at] | 0x20;  // in lower case, if a letter
+    if (first != 't' && first != 'r' && first != 'w') continue;
+    const int second = text[at + 1] | 0x20;
+    if (second != 'r' && second != 'e' && second != 'a') continue;
     std::string_view rest = text.substr(at);
-    if (!take(rest, "try again ") && !take(rest, "retry ")) continue;
-    if (!take(rest, "in ") && !take(rest, "after ")) continue;
+    if (!take_one(rest, "try again ", "retry ", "wait ", "reset ", "resets "))
+      continue;
+    take_one(rest, "in ", "after ", "for ");
+    take(rest, "~");
     if (const auto wait = internal::TakeDuration(rest)) {
       return internal::RoundUp(wait);
     }

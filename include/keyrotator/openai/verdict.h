@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 
+#include "keyrotator/cooldown.h"
 #include "keyrotator/internal/format.h"
 
 namespace keyrotator {
@@ -27,7 +28,7 @@ namespace keyrotator {
 enum class VerdictKind {
   kOk,              // served
   kKeyInvalid,      // this key will not work again until a person acts
-  kQuotaExhausted,  // nothing left to pay with: the whole key, for long
+  kQuotaExhausted,  // what was paid for or granted is used up, for long
   kRateLimited,     // too fast, for this key and model
   kPermission,      // the key is good, but not for this; another may be
   kOverloaded,      // the provider has no capacity, whichever key asks
@@ -61,8 +62,13 @@ constexpr std::string_view ToString(VerdictKind kind) {
 struct Verdict {
   VerdictKind kind = VerdictKind::kOk;
   // How long the provider asks to wait: at least 1 ms, at most 31 days. Only
-  // with kRateLimited, kOverloaded and kTransient.
+  // with kRateLimited, kOverloaded and kTransient; and with kQuotaExhausted,
+  // where it is the time until the quota is given anew, as the error itself
+  // says it: a date or a field of its own. A Retry-After beside it is no such.
   std::optional<std::chrono::milliseconds> retry_after;
+  // How far kQuotaExhausted reaches: kKey, the account; kScope, this model, so
+  // that the key still serves others.
+  Reach reach = Reach::kKey;
   // The header x-should-retry, if it says "true" or "false".
   std::optional<bool> should_retry;
   // error.code if it is text, else error.type, else the number as text.
