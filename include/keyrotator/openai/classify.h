@@ -148,8 +148,7 @@ inline bool MaySpeakOfKey(const JudgedError& error) {
   return generic && (param.empty() || param == "none" || param == "null");
 }
 
-// Also rule 3, and what a 429 mostly is: named as a rate, and its message says
-// when to try again. Its words need not be looked through.
+// What a 429 mostly is: named as a rate, with a wait told in its message.
 inline bool IsPlainRateLimit(const JudgedError& error) {
   return error.status == 429 && error.fields.code == "rate_limit_exceeded" &&
          FindRetryHint(error.fields.message);

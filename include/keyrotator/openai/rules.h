@@ -221,7 +221,7 @@ inline constexpr auto kNumbers = [] {
     {kErrors, 3036, kQuotaExhausted},    {kErrors, 4006, kQuotaExhausted},
     {kErrors, 3040, kOverloaded},        {kErrors, 10000, kKeyInvalid},
     // Zhipu, Z.ai (docs.z.ai api-code), as error.code with a 401 or 429 and as
-    // {"code", "msg"} with a 200. Of 1300 see below: it is Mistral's, too.
+    // {"code", "msg"} with a 200. 1300 is Mistral's, too.
     {kMsg, 1113, kQuotaExhausted}, {kMsg, 1304, kQuotaExhausted},
     {kMsg, 1308, kQuotaExhausted}, {kMsg, 1309, kQuotaExhausted},
     {kMsg, 1310, kQuotaExhausted}, {kMsg, 1316, kQuotaExhausted},
