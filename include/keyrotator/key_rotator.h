@@ -138,16 +138,16 @@ class KeyRotator {
   template <class Duration>
   std::optional<Lease> PickUntil(
       std::chrono::time_point<typename TimePoint::clock, Duration> deadline,
-      const PickHint& hint = {}, std::stop_token stop = {}) {
+      const PickHint& hint = {}, const std::stop_token& stop = {}) {
     return PickUntilNanos(internal::ToNanos(deadline.time_since_epoch()), hint,
-                          std::move(stop));
+                          stop);
   }
 
   // The same, from now on for `time`, any std::chrono::duration.
   std::optional<Lease> PickFor(Span time, const PickHint& hint = {},
-                               std::stop_token stop = {}) {
+                               const std::stop_token& stop = {}) {
     return PickUntilNanos(internal::SaturatingAdd(table_->Now(), time.count()),
-                          hint, std::move(stop));
+                          hint, stop);
   }
 
   // A place in the queue, without a thread. Destroying it leaves the queue.
