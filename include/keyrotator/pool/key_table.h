@@ -33,6 +33,7 @@
 #include "keyrotator/pick_hint.h"
 #include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/outlook.h"
+#include "keyrotator/pool/picks.h"
 #include "keyrotator/pool/pool.h"
 #include "keyrotator/pool/redactor.h"
 #include "keyrotator/pool/reports.h"
@@ -76,8 +77,8 @@ class KeyTable {
   Nanos next_due() const { return pool_.timers.next(); }
 
   // Whether there may be events or callers to serve, or needs_now or next_due
-  // have changed; for the caller to reset. Most picks change none of it.
-  bool has_output = false;
+  // have changed, since the caller reset it. Most picks change none of it.
+  bool& has_output() { return pool_.has_output; }
   std::vector<KeyEvent> TakeEvents() { return pool_.events.Take(); }
   // Callers that were granted a lease; for the caller to take out.
   std::vector<Waiter*> granted;
@@ -97,7 +98,7 @@ class KeyTable {
     Scope& scope = scopes_.Of(hint.scope);
     if (queue == Queue::kInLine && !scope.queue.empty()) return false;
     const bool found = TryPick(scope, hint, grant);
-    if (found == scope.is_dry) NoteDrought(scope, hint, !found);
+    if (found == scope.is_dry) NoteDrought(pool_, scope, hint, !found);
     return found;
   }
 
@@ -131,7 +132,7 @@ class KeyTable {
 
   void Leave(Waiter& waiter) {
     if (closed_) return;
-    Dequeue(waiter);
+    Dequeue(pool_, waiter);
     pool_.waiters.Wake(*waiter.scope);  // it may have held up others
     Serve();
   }
@@ -207,7 +208,7 @@ class KeyTable {
   // The frame of every change.
   template <class Change>
   void During(Nanos now, Change change) {
-    has_output = true;
+    pool_.has_output = true;
     pool_.now = std::max(pool_.now, now);
     pool_.Expire();
     Serve();
@@ -218,7 +219,7 @@ class KeyTable {
   bool TryPick(Scope& scope, const PickHint& hint, Grant& grant) {
     Slot* const slot = Select(scope, hint);
     if (slot == nullptr) return false;
-    Lend(scope, *slot, hint, grant);
+    Lend(pool_, scope, *slot, hint, grant);
     return true;
   }
 
@@ -251,52 +252,6 @@ class KeyTable {
     return keys[usable[choice]];
   }
 
-  void Lend(Scope& scope, Slot& slot, const PickHint& hint, Grant& grant) {
-    grant.slot = &slot;
-    grant.scope = &scope;
-    grant.ticket = ++pool_.tickets;
-    ++slot.picks;
-    slot.holds.fetch_add(Slot::kLease, std::memory_order_relaxed);
-    if (!scope.is_unnamed()) {
-      scope.in_flight.fetch_add(1, std::memory_order_relaxed);
-      grant.is_counted = true;
-    }
-    if (!slot.pick_is_simple || !scope.standings.empty())
-      Account(scope, slot, hint, grant);
-  }
-
-  // What a pick changes beyond the counts.
-  void Account(Scope& scope, Slot& slot, const PickHint& hint, Grant& grant) {
-    has_output = true;
-    Group& group = *slot.group;
-    const bool is_key_trial = slot.gate.TryTake();
-    if (is_key_trial) grant.trials |= Grant::kKeyTrial;
-    if (group.gate.TryTake()) {
-      grant.trials |= Grant::kGroupTrial;
-      pool_.Changed(group);
-    } else if (is_key_trial || slot.IsAtCap()) {
-      pool_.Changed(slot);
-    }
-    if (Standing* const standing = scope.Find(group); standing != nullptr) {
-      standing->Take(hint.cost, grant, pool_.now);
-      pool_.Changed(*standing);
-    }
-  }
-
-  // Picks in the scope ceased, or began again, to find a key.
-  void NoteDrought(Scope& scope, const PickHint& hint, bool is_dry) {
-    has_output = true;
-    // A request that excludes all that are left is no news.
-    if (is_dry && !hint.exclude.empty() && !pool_.ready.In(scope).empty())
-      return;
-    scope.is_dry = is_dry;
-    if (!is_dry || !pool_.events.is_wanted()) return;
-    const Outlook outlook =
-        LookAt(pool_.roster.keys(), &scope, hint, pool_.now);
-    pool_.events.Add(KeyEvent::Kind::kNoKeyLeft, nullptr, scope.name,
-                     outlook.next, pool_.now);
-  }
-
   void Serve() {
     while (Scope* const scope = pool_.waiters.Next()) {
       for (auto it = scope->queue.begin(); it != scope->queue.end();) {
@@ -306,40 +261,15 @@ class KeyTable {
           waiter.is_granted = true;
           granted.push_back(&waiter);
           scope->is_dry = false;
-          Dequeue(waiter);
-        } else if (const Nanos when = WhenAffordable(*scope, waiter.hint);
+          Dequeue(pool_, waiter);
+        } else if (const Nanos when =
+                       WhenAffordable(pool_, *scope, waiter.hint);
                    when != kNever) {
           // First come, first served: no cheaper request overtakes it for ever.
           pool_.timers.Set(scope->cost_timer, when);
           break;
         }
       }
-    }
-  }
-
-  // When a usable key has enough for a request that none has enough for now;
-  // kNever if that is not what it waits for.
-  Nanos WhenAffordable(Scope& scope, const PickHint& hint) {
-    Nanos when = kNever;
-    if (hint.cost <= 1 || !scope.is_metered) return when;
-    for (const std::uint32_t index : pool_.ready.In(scope)) {
-      const Slot& slot = *pool_.roster.keys()[index];
-      const Standing* const standing = scope.Find(*slot.group);
-      if (standing == nullptr || Excludes(hint, slot) ||
-          standing->Fits(hint.cost, pool_.now))
-        continue;
-      when = std::min(when, standing->WhenFits(hint.cost, pool_.now));
-    }
-    return when;
-  }
-
-  void Dequeue(Waiter& waiter) {
-    if (!pool_.waiters.Leave(waiter)) return;
-    Scope& scope = *waiter.scope;
-    pool_.timers.Cancel(scope.cost_timer);
-    for (const std::uint32_t number : std::exchange(scope.starting, {})) {
-      Standing* const standing = scope.standings[number].get();
-      if (standing != nullptr && standing->EndStart()) pool_.Changed(*standing);
     }
   }
 

@@ -62,6 +62,7 @@ struct Pool {
   Nanos now = kLongAgo;       // never goes back
   std::uint64_t tickets = 0;  // leases so far
   bool is_metered = false;    // a bucket or a pace depends on the time
+  bool has_output = false;    // see KeyTable
 
   Roster roster;
   ReadyLists ready;

@@ -121,7 +121,7 @@ class SharedTable final : public LeaseHost {
     std::unique_lock lock(mutex_);
     if (now == kLongAgo) now = NowIfNeeded();  // since a moment ago
     const bool found = table_.Pick(hint, queue, now, grant);
-    if (table_.has_output) Finish(lock);
+    if (table_.has_output()) Finish(lock);
     return found;
   }
 
@@ -240,7 +240,7 @@ class SharedTable final : public LeaseHost {
   // releases the lock, and reports the changes. Returns when something is due
   // next.
   Nanos Finish(std::unique_lock<std::mutex>& lock) {
-    table_.has_output = false;
+    table_.has_output() = false;
     needs_now_.store(table_.needs_now(), std::memory_order_relaxed);
     if (timekeeper_ != nullptr && table_.next_due() < wakes_at_)
       timekeeper_->Nudge();
