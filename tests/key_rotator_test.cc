@@ -8,10 +8,13 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <map>
 #include <optional>
+#include <random>
 #include <sstream>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "tests/support/catch.h"
@@ -22,6 +25,7 @@ namespace {
 
 using std::chrono::hours;
 using std::chrono::milliseconds;
+using std::chrono::minutes;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
@@ -1438,6 +1442,163 @@ TEST_CASE(
   REQUIRE(c);
   rotator.ReportLimits(*b, tokens(98));
   CHECK(rotator.Available({.cost = 50}) == 0);
+}
+
+// --- No access ---
+
+TEST_CASE("a key without access rests in that scope, and no other key does",
+          "[rotator][access]") {
+  ManualClock clock;
+  KeyRotator rotator({ApiKey("secret-A", {.name = "A", .group = "org"}),
+                      ApiKey("secret-B", {.name = "B", .group = "org"})},
+                     {}, RoundRobin{}, clock);
+  CHECK(rotator.MarkNoAccess("secret-A", "gpt-5", minutes(10)));
+  CHECK(PickNames(rotator, 4, {.scope = "gpt-5"}) == "B B B B");
+  CHECK(PickNames(rotator, 4, {.scope = "gpt-4o"}) == "A B A B");
+  CHECK(PickNames(rotator, 4) == "A B A B");
+  const KeyStatus row = Row(rotator, "A");
+  CHECK(row.state == KeyState::kAvailable);
+  REQUIRE(row.scopes.size() == 1);
+  CHECK_FALSE(row.scopes[0].has_access);
+  CHECK(row.scopes[0].state == KeyState::kCooling);
+  CHECK(row.scopes[0].returns_in == minutes(10));
+  CHECK(fmt::format("{}", row).find("; no access to gpt-5, returns in 600s") !=
+        std::string::npos);
+  CHECK(Row(rotator, "B").scopes.empty());
+  CHECK(rotator.Availability({.scope = "gpt-5"}).cooling == 1);
+}
+
+TEST_CASE(
+    "after its rest one request tries the key's access, and each rest is twice "
+    "as long",
+    "[rotator][access]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("A"), {}, RoundRobin{}, clock);
+  const PickHint hint{.scope = "m"};
+  for (const int expected : {10, 20, 40, 80, 160, 320, 640, 1280, 1440, 1440}) {
+    rotator.MarkNoAccess("secret-A", "m", minutes(10));
+    CHECK(rotator.NextAvailable(hint) == clock.now() + minutes(expected));
+    clock.Advance(minutes(expected) - nanoseconds(1));
+    CHECK_FALSE(rotator.Pick(hint));
+    clock.Advance(nanoseconds(1));
+    const std::optional<Lease> trial = rotator.Pick(hint);
+    REQUIRE(trial);
+    CHECK_FALSE(rotator.Pick(hint));  // the trial is taken
+  }
+  std::optional<Lease> trial = rotator.Pick(hint);
+  REQUIRE(trial);
+  rotator.MarkSucceeded(*trial);  // it has access now
+  CHECK(rotator.Pick(hint));
+  rotator.MarkNoAccess("secret-A", "m", minutes(10));
+  CHECK(rotator.NextAvailable(hint) == clock.now() + minutes(10));
+}
+
+TEST_CASE("Restore gives a key its access back, everywhere",
+          "[rotator][access]") {
+  ManualClock clock;
+  std::vector<std::string> told;
+  KeyRotator rotator(Letters("AB"),
+                     {.on_event =
+                          [&](const KeyEvent& event) {
+                            told.push_back(fmt::format("{}", event));
+                          }},
+                     RoundRobin{}, clock);
+  rotator.MarkNoAccess("secret-A", "m1", minutes(10));
+  rotator.MarkNoAccess("secret-A", "m1", minutes(10));  // no news
+  rotator.MarkNoAccess("secret-A", "m2", minutes(10));
+  CHECK(rotator.Restore("secret-A"));
+  CHECK(PickNames(rotator, 2, {.scope = "m1"}) == "A B");
+  CHECK(PickNames(rotator, 2, {.scope = "m2"}) == "A B");
+  std::sort(told.begin(), told.end());
+  CHECK(told == std::vector<std::string>{
+                    "A no access to m1 for 600s", "A no access to m2 for 600s",
+                    "A returned in m1", "A returned in m2"});
+}
+
+TEST_CASE(
+    "a key without access may be removed, and one that waits is served by its "
+    "return",
+    "[rotator][access]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("AB"), {}, RoundRobin{}, clock);
+  rotator.MarkNoAccess("secret-A", "m", minutes(10));
+  rotator.MarkNoAccess("secret-B", "m", minutes(20));
+  CHECK(rotator.Remove("secret-B"));
+  std::string served;
+  const auto waiting = rotator.WhenUsable(
+      {.scope = "m"}, [&](const Lease& lease) { served = lease.name(); });
+  REQUIRE(waiting);
+  CHECK(served.empty());
+  CHECK(rotator.Poll() == clock.now() + minutes(10));
+  clock.Advance(minutes(10));
+  rotator.Poll();
+  CHECK(served == "A");
+  rotator.Replace(Letters("CA"));
+  CHECK(PickNames(rotator, 2, {.scope = "m"}) == "C A");
+}
+
+TEST_CASE(
+    "no sequence of calls lends a key where it has no access, or hides one",
+    "[rotator][access]") {
+  std::mt19937 random(7);
+  const auto below = [&](std::size_t n) { return random() % n; };
+  const std::vector<std::string> scopes{"", "m1", "m2"};
+  ManualClock clock;
+  KeyRotator rotator(Letters("ABCD"), {.max_scopes = 2}, RoundRobin{}, clock);
+  std::string here = "ABCD";
+  // By name and scope: when the rest ends, and how long the next one is.
+  std::map<std::pair<char, std::string>, ManualClock::time_point> rests;
+  for (int step = 0; step < 20'000; ++step) {
+    const std::string& scope = scopes[below(scopes.size())];
+    const char name = "ABCDEF"[below(6)];
+    const std::string value = std::string("secret-") + name;
+    switch (below(8)) {
+      case 0:
+        if (rotator.MarkNoAccess(value, scope, seconds(1 + below(60)))) {
+          rotator.MarkNoAccess(value, scope, seconds(1));  // changes nothing
+          for (const ScopeStatus& row : Row(rotator, {&name, 1}).scopes) {
+            if (row.scope != scope) continue;
+            REQUIRE(row.returns_in);
+            rests[{name, scope}] = clock.now() + *row.returns_in;
+          }
+        }
+        break;
+      case 1:
+        clock.Advance(seconds(below(90)));
+        break;
+      case 2:
+        if (rotator.Restore(value))
+          std::erase_if(rests,
+                        [&](const auto& r) { return r.first.first == name; });
+        break;
+      case 3: {
+        here.clear();
+        for (const char c : {'F', 'E', 'D', 'C', 'B', 'A'}) {
+          if (below(2) == 0) here += c;
+        }
+        rotator.Replace(Letters(here));
+        std::erase_if(rests, [&](const auto& r) {
+          return here.find(r.first.first) == std::string::npos;
+        });
+        break;
+      }
+      default: {
+        std::string usable;
+        for (const char c : here) {
+          const auto rest = rests.find({c, scope});
+          if (rest == rests.end() || rest->second <= clock.now()) usable += c;
+        }
+        const std::string picked = PickName(rotator, {.scope = scope});
+        INFO("step " << step << ", usable in '" << scope << "': " << usable);
+        if (usable.empty()) {
+          REQUIRE(picked == "none");
+        } else {
+          REQUIRE(usable.find(picked) != std::string::npos);
+        }
+        REQUIRE(rotator.Available({.scope = scope}) == usable.size());
+      }
+    }
+  }
 }
 
 }  // namespace

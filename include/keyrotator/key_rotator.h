@@ -17,6 +17,7 @@
 #ifndef KEYROTATOR_KEY_ROTATOR_H_
 #define KEYROTATOR_KEY_ROTATOR_H_
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -215,6 +216,19 @@ class KeyRotator {
                         .reach = reach});
   }
 
+  // The key was refused for want of permission (403), and another key served the
+  // same request, so it was the key: it rests in the scope of that name (no other
+  // key does, whatever its group) for `cooldown`, twice as long each time that
+  // follows, up to a day; then one request tries it. Restore lifts it. > 0.
+  bool MarkNoAccess(const KeyRef& key, std::string_view scope,
+                    Span cooldown = std::chrono::minutes(10)) {
+    return Tell(key, [&](Table& table, internal::Slot& slot, internal::Grant*,
+                         internal::Nanos now) {
+      table.DenyAccess(slot, scope,
+                       std::max<internal::Nanos>(cooldown.count(), 1), now);
+    });
+  }
+
   // The key served a request. Ends a trial and an escalation; where nothing is
   // wrong with a key it need not be called, but waiting callers are served
   // sooner if it is.
@@ -230,7 +244,7 @@ class KeyRotator {
     return Settle(lease, {.limits = limits});
   }
 
-  // Lifts a failure, not a cooldown.
+  // Lifts a failure and what MarkNoAccess did, not a cooldown.
   bool Restore(const KeyRef& key) {
     return Tell(key, [](Table& table, internal::Slot& slot, internal::Grant*,
                         internal::Nanos now) { table.Restore(slot, now); });

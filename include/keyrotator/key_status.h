@@ -72,6 +72,9 @@ struct ScopeStatus {
   // What is left now by the last report and what was leased since; empty:
   // nothing was reported.
   RateLimits limits = {};
+  // False: the key rests here as it had no permission, while another key served
+  // the same request; `state` is kCooling then.
+  bool has_access = true;
 };
 
 // One key of a snapshot.
@@ -111,6 +114,8 @@ struct KeyEvent {
     kRemoved,
     // A pick found no key, and the pick before it found one.
     kNoKeyLeft,
+    // MarkNoAccess.
+    kNoAccess,
   };
   Kind kind = Kind::kAdded;
   // The key that changed; where a group cools or returns, the one that was
@@ -120,7 +125,7 @@ struct KeyEvent {
   std::string group = {};
   // Empty: the whole key.
   std::string scope = {};
-  // kCooled: how long. kFailed, kNoKeyLeft: how long until a key returns. Empty
+  // kCooled, kNoAccess: how long. kFailed, kNoKeyLeft: how long until a key returns. Empty
   // if time alone does not bring one back.
   std::optional<std::chrono::nanoseconds> returns_in = {};
 };
@@ -139,6 +144,8 @@ constexpr std::string_view ToString(KeyEvent::Kind kind) {
       return "removed";
     case KeyEvent::Kind::kNoKeyLeft:
       return "no key left";
+    case KeyEvent::Kind::kNoAccess:
+      return "no access";
   }
   return "unknown";
 }
@@ -189,9 +196,12 @@ struct fmt::formatter<keyrotator::KeyStatus>
     if (key.failures > 0) text += fmt::format(", failures {}", key.failures);
     text.push_back(')');
     for (const keyrotator::ScopeStatus& scope : key.scopes) {
-      text += fmt::format(
-          "; {}: {}{}", scope.scope.empty() ? "(no scope)" : scope.scope,
-          keyrotator::ToString(scope.state), ReturnText(scope.returns_in));
+      const std::string_view name =
+          scope.scope.empty() ? std::string_view("(no scope)") : scope.scope;
+      text += scope.has_access ? fmt::format("; {}: {}", name,
+                                             keyrotator::ToString(scope.state))
+                               : fmt::format("; no access to {}", name);
+      text += ReturnText(scope.returns_in);
     }
     return fmt::formatter<std::string_view>::format(text, context);
   }
@@ -206,9 +216,12 @@ struct fmt::formatter<keyrotator::KeyEvent> : fmt::formatter<std::string_view> {
     std::string text(event.name);
     if (event.kind != Kind::kNoKeyLeft) text.push_back(' ');
     text += ToString(event.kind);
-    if (!event.scope.empty()) text.append(" in ").append(event.scope);
+    const bool no_access = event.kind == Kind::kNoAccess;
+    if (!event.scope.empty())
+      text.append(no_access ? " to " : " in ").append(event.scope);
     if (event.returns_in) {
-      text += event.kind == Kind::kCooled ? " for " : ", returns in ";
+      text +=
+          event.kind == Kind::kCooled || no_access ? " for " : ", returns in ";
       text += keyrotator::internal::SpanText(*event.returns_in);
     }
     return fmt::formatter<std::string_view>::format(text, context);

@@ -50,6 +50,9 @@ struct RetryOptions {
   // not say until when. Its Retry-After is ignored: providers send seconds where
   // it takes a payment.
   Span quota_cooldown = std::chrono::hours(1);
+  // How long a key rests in a model that it had no permission for while another
+  // key served the same request; see KeyRotator::MarkNoAccess. > 0.
+  Span permission_cooldown = std::chrono::minutes(10);
   // Returns numbers in [0, 1) for the jitter. Default: a generator per thread.
   std::function<double()> random = {};
   // For hints that are dates. Default: std::chrono::system_clock.

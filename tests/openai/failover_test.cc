@@ -388,6 +388,65 @@ TEST_CASE("all keys cool for longer than the request may last: it ends now",
 
 // --- Permission ---
 
+TEST_CASE("a key without permission rests once another serves the same request",
+          "[failover]") {
+  Bench bench("AB");
+  bench.request.scope = "gpt-5";
+  bench.script["A"] = {Status(403)};
+  {
+    TheFailover failover = bench.Make();
+    CHECK(Run(bench, failover) == "A403@0 B200@0");
+  }
+  for (int i = 0; i < 4; ++i) {  // no second round trip from now on
+    TheFailover failover = bench.Make();
+    CHECK(Run(bench, failover) == "B200@0");
+  }
+  bench.request.scope = "gpt-4o";  // other models go on
+  bench.script["A"] = {Ok()};
+  {
+    TheFailover failover = bench.Make();
+    CHECK(Run(bench, failover) == "A200@0");
+  }
+  bench.request.scope = "gpt-5";
+  bench.clock.Advance(bench.options.permission_cooldown + 1ns);
+  TheFailover failover = bench.Make();  // one tries it
+  CHECK(Run(bench, failover) == "A200@0");
+}
+
+TEST_CASE(
+    "an unknown 400 that names the account is the key's if another serves",
+    "[failover]") {
+  Bench bench("AB");
+  bench.request.scope = "m";
+  bench.script["A"] = {
+      Status(400, {}, R"({"error": {"code": "AccountFrozenByOwner"}})")};
+  for (const char* expected : {"A400@0 B200@0", "B200@0"}) {
+    TheFailover failover = bench.Make();
+    CHECK(Run(bench, failover) == expected);
+  }
+  // Another word: the request is at fault, and no key rests.
+  Bench other("AB");
+  other.script["A"] = {
+      Status(400, {}, R"({"error": {"code": "MessageFrozenByOwner"}})")};
+  TheFailover failover = other.Make();
+  CHECK(Run(other, failover) == "A400@0");
+  CHECK(failover.outcome() == Outcome::kCallerError);
+}
+
+TEST_CASE("what no key has permission for is remembered of none",
+          "[failover]") {
+  Bench bench("AB");
+  bench.request.scope = "gpt-5";
+  bench.script["A"] = {Status(403)};
+  bench.script["B"] = {Status(403)};
+  for (int i = 0; i < 2; ++i) {
+    TheFailover failover = bench.Make();
+    CHECK(Run(bench, failover).find("A403@0") != std::string::npos);
+    CHECK(failover.outcome() == Outcome::kDenied);
+  }
+  for (const KeyStatus& row : bench.pool.Snapshot()) CHECK(row.scopes.empty());
+}
+
 TEST_CASE("each key is asked for permission once, and then it is denied",
           "[failover]") {
   Bench bench("ABC");

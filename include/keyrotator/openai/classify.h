@@ -16,7 +16,8 @@
 //   6  known words, most of them only at the start of the provider's message,
 //      and each only with the statuses that it is known to come with
 //   7  429 for a day or longer, without a word of when: a quota, not a rate
-//   8  the status
+//   8  the status; but a 400 whose code or type is about an account, a balance, a
+//      quota, a key or billing may be the key's, which another key will show
 //   9  x-should-retry: true makes a caller's error by rule 8 transient
 // A plain 403 never kills a key, and nothing that a prompt can say does.
 //
@@ -130,6 +131,14 @@ inline std::optional<VerdictKind> KindByName(const JudgedError& error) {
   };
   error.fields.AnyName(decides);
   return kind;
+}
+
+// Whether the code or type of an error that no rule knows is about the key.
+inline bool NameSpeaksOfKey(const ErrorFields& fields) {
+  return fields.AnyName([](std::string_view name) {
+    return name.size() <= kMaxCode && name.find(' ') == name.npos &&
+           HasOneOf(NameWords(name), rules::kKeyWords);
+  });
 }
 
 // Whether the message of a 400 or 500 may speak of the key: one that names a
@@ -289,7 +298,9 @@ inline Verdict JudgeError(const JudgedError& error, const Headers& headers,
     return MakeVerdict(kind, error.status, headers, error.fields, now);
   };
   if (const auto kind = KindOf(error, headers, now)) return verdict(*kind);
-  const VerdictKind kind = KindByStatus(error.status);  // 8
+  if (error.status == 400 && NameSpeaksOfKey(error.fields))  // 8
+    return verdict(VerdictKind::kPermission);
+  const VerdictKind kind = KindByStatus(error.status);
   const bool again =
       kind == VerdictKind::kCallerError && ShouldRetry(headers) == true;
   return verdict(again ? VerdictKind::kTransient : kind);  // 9

@@ -319,6 +319,10 @@ class Failover {
         verdict, again ? told : answer_->response().headers, options_);
     if (report.kind != keyrotator::Report::Kind::kNothing || report.limits)
       rotator_.Settle(*lease_, report);
+    if (verdict.kind != VerdictKind::kOk) return;
+    // This key served what others had no permission for: it was not the request.
+    for (const KeyId key : tried_.denied())
+      rotator_.MarkNoAccess(key, request_.scope, options_.permission_cooldown);
   }
 
   void Conclude(internal::Ending ending) {
@@ -354,7 +358,7 @@ class Failover {
         Finish(Outcome::kCallerError);
         return;
       case VerdictKind::kPermission:
-        tried_.Refuse(key);
+        tried_.Deny(key);
         return;
       case VerdictKind::kKeyInvalid:
       case VerdictKind::kQuotaExhausted:

@@ -299,6 +299,10 @@ inline constexpr auto kUpstreamWords = std::to_array<WordRule>({
     {"429", kSays, "rate-limited upstream", kOverloaded},  // OpenRouter
 });
 
+// In a name that no rule knows, with a 400: it may be the key's doing.
+inline constexpr std::string_view kKeyWords =
+    "account|accounts|balance|quota|quotas|key|keys|apikey|billing";
+
 // What is left is told by the status alone. A plain 403 never kills a key.
 inline constexpr auto kStatuses = std::to_array<StatusRule>({
     {"401", kKeyInvalid},

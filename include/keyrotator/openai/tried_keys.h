@@ -29,6 +29,13 @@ class TriedKeys {
   // Not to be asked again.
   void Refuse(KeyId key) { refused_.push_back(key); }
   const std::vector<KeyId>& refused() const { return refused_; }
+  // Not to be asked again, as it has no permission for the request; or, if no
+  // key has, as the request is at fault.
+  void Deny(KeyId key) {
+    Refuse(key);
+    denied_.push_back(key);
+  }
+  const std::vector<KeyId>& denied() const { return denied_; }
 
   // The key answered at `now`. From its second use on it rests for as long as a
   // retry would wait: a hint of 1 ms must not make a storm of one request.
@@ -73,6 +80,7 @@ class TriedKeys {
   }
 
   std::vector<KeyId> refused_;
+  std::vector<KeyId> denied_;  // of these
   std::vector<Use> uses_;
   std::vector<KeyId> excluded_;  // what Excluded shows
 };

@@ -19,6 +19,7 @@ struct Grant {
   static constexpr std::uint8_t kGroupTrial = 2;
   static constexpr std::uint8_t kScopeTrial = 4;
   static constexpr std::uint8_t kSlowStart = 8;
+  static constexpr std::uint8_t kAccessTrial = 16;
 
   Slot* slot = nullptr;
   Scope* scope = nullptr;

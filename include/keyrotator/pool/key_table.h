@@ -152,7 +152,20 @@ class KeyTable {
       const bool was_shut = slot.gate.Open();
       pool_.Changed(slot);
       if (was_shut) pool_.events.Add(KeyEvent::Kind::kReturned, &slot);
+      scopes_.ForEach([&](Scope& scope) {
+        Access* const access = scope.FindAccess(slot);
+        if (access == nullptr || !access->gate.Open()) return;
+        pool_.Changed(*access);
+        pool_.events.Add(KeyEvent::Kind::kReturned, &slot, scope.name);
+      });
     });
+  }
+
+  // The key has no access to the scope of that name.
+  void DenyAccess(Slot& slot, std::string_view scope, Nanos cooldown,
+                  Nanos now) {
+    During(now,
+           [&] { AccessDenied(pool_, scopes_.Of(scope), slot, cooldown); });
   }
 
   // --- The keys ---
@@ -288,6 +301,7 @@ class KeyTable {
   void Retire(Slot& slot) {
     pool_.events.Add(KeyEvent::Kind::kRemoved, &slot);
     pool_.timers.Cancel(slot.timer);
+    scopes_.ForEach([&](Scope& scope) { ForgetAccess(scope, slot); });
     if (Roster::LeaveGroup(slot)) {
       Group& group = *slot.group;
       pool_.timers.Cancel(group.timer);
@@ -295,6 +309,15 @@ class KeyTable {
       pool_.roster.Dissolve(group);
     }
     pool_.roster.Retire(slot);
+  }
+
+  void ForgetAccess(Scope& scope, const Slot& slot) {
+    Access* const access = scope.FindAccess(slot);
+    if (access == nullptr) return;
+    pool_.timers.Cancel(access->timer);
+    if (!access->listed) --scope.held_back;
+    std::erase_if(scope.accesses,
+                  [&](const auto& other) { return other.get() == access; });
   }
 
   void Forget(Scope& scope, const Group& group) {

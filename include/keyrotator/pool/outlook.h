@@ -12,6 +12,7 @@
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/pick_hint.h"
+#include "keyrotator/pool/access.h"
 #include "keyrotator/pool/event_log.h"
 #include "keyrotator/pool/gate.h"
 #include "keyrotator/pool/scope.h"
@@ -48,6 +49,10 @@ inline KeyOutlook Judge(const Slot& slot, const Scope* scope, double cost,
   };
   pass(slot.gate, failed);
   pass(slot.group->gate, cooling);
+  if (const Access* const access =
+          scope == nullptr ? nullptr : scope->FindAccess(slot);
+      access != nullptr)
+    pass(access->gate, cooling);
   const Standing* const standing =
       scope == nullptr ? nullptr : scope->Find(*slot.group);
   if (standing != nullptr) {
@@ -112,12 +117,18 @@ inline KeyStatus Describe(const Slot& slot,
   row.failures = slot.failures;
   for (const Scope* scope : scopes) {
     const Standing* const standing = scope->Find(*slot.group);
-    if (standing == nullptr ||
-        (standing->listed && !standing->bucket().known()))
+    const Access* const access = scope->FindAccess(slot);
+    const bool has_access = access == nullptr || !access->gate.is_shut();
+    if (has_access && (standing == nullptr ||
+                       (standing->listed && !standing->bucket().known())))
       continue;
     const KeyOutlook here = Judge(slot, scope, 0, now);
-    row.scopes.push_back({scope->name, here.state, SpanUntil(here.returns, now),
-                          standing->bucket().Believed(now)});
+    ScopeStatus& there = row.scopes.emplace_back();
+    there.scope = scope->name;
+    there.state = here.state;
+    there.returns_in = SpanUntil(here.returns, now);
+    if (standing != nullptr) there.limits = standing->bucket().Believed(now);
+    there.has_access = has_access;
   }
   return row;
 }

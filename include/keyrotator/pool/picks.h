@@ -16,6 +16,7 @@
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/pick_hint.h"
+#include "keyrotator/pool/access.h"
 #include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/outlook.h"
 #include "keyrotator/pool/pool.h"
@@ -39,6 +40,11 @@ inline void Account(Pool& pool, Scope& scope, Slot& slot, const PickHint& hint,
   } else if (is_key_trial || slot.IsAtCap()) {
     pool.Changed(slot);
   }
+  if (Access* const access = scope.FindAccess(slot);
+      access != nullptr && access->gate.TryTake()) {
+    grant.trials |= Grant::kAccessTrial;
+    pool.Changed(*access);
+  }
   if (Standing* const standing = scope.Find(group); standing != nullptr) {
     standing->Take(hint.cost, grant, pool.now);
     pool.Changed(*standing);
@@ -57,7 +63,8 @@ inline void Lend(Pool& pool, Scope& scope, Slot& slot, const PickHint& hint,
     scope.in_flight.fetch_add(1, std::memory_order_relaxed);
     grant.is_counted = true;
   }
-  if (!slot.pick_is_simple || !scope.standings.empty())
+  if (!slot.pick_is_simple || !scope.standings.empty() ||
+      !scope.accesses.empty())
     Account(pool, scope, slot, hint, grant);
 }
 

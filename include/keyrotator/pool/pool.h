@@ -18,6 +18,7 @@
 
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
+#include "keyrotator/pool/access.h"
 #include "keyrotator/pool/event_log.h"
 #include "keyrotator/pool/gate.h"
 #include "keyrotator/pool/ready_lists.h"
@@ -97,6 +98,15 @@ struct Pool {
     if (usable) Offer(standing.scope(), standing.group());
   }
 
+  void Changed(Access& access) {
+    timers.Set(access.timer,
+               access.gate.is_shut() ? access.gate.until() : kNever);
+    const bool usable = access.gate.is_usable();
+    if (usable == access.listed) return;
+    ready.Put(access, usable);
+    if (usable) Offer(access.scope, *access.slot.group);
+  }
+
   // A group has become usable in a scope: a caller that waits may have it.
   void Offer(Scope& scope, Group& group) {
     if (scope.queue.empty()) return;
@@ -147,6 +157,11 @@ struct Pool {
     if (!returned) return;
     events.Add(KeyEvent::Kind::kReturned,
                roster.MarkedOf(gate, standing.group()), standing.scope().name);
+  }
+  void TimeIsUp(Access& access) {
+    access.gate.Expire(true);
+    Changed(access);
+    events.Add(KeyEvent::Kind::kReturned, &access.slot, access.scope.name);
   }
   void TimeIsUp(Scope& scope) { waiters.Wake(scope); }
 

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/pool/access.h"
 #include "keyrotator/pool/scope.h"
 #include "keyrotator/pool/slot.h"
 #include "keyrotator/pool/standing.h"
@@ -56,18 +57,15 @@ class ReadyLists {
 
   // By its standing, a group has become usable in its scope, or no longer is.
   void Put(Standing& standing, bool usable) {
-    Scope& scope = standing.scope();
     standing.listed = usable;
-    if (usable) {
-      --scope.held_back;
-    } else {
-      ++scope.held_back;
-      if (!std::exchange(scope.is_listed_apart, true))
-        scope.epoch = epoch_ - 1;  // to be rebuilt
-    }
-    if (!scope.is_listed_apart || scope.epoch != epoch_) return;
+    if (!HoldBack(standing.scope(), !usable)) return;
     for (const Slot* member : standing.group().members)
-      Put(scope.usable, member->index, scope.Lists(*member));
+      Relist(standing.scope(), *member);
+  }
+  // The same for a key that has no access there, or has it again.
+  void Put(Access& access, bool usable) {
+    access.listed = usable;
+    if (HoldBack(access.scope, !usable)) Relist(access.scope, access.slot);
   }
 
   // Room for `count` keys, so that no pick allocates.
@@ -95,6 +93,22 @@ class ReadyLists {
     const bool present = place != list.end() && *place == index;
     if (usable && !present) list.insert(place, index);
     if (!usable && present) list.erase(place);
+  }
+
+  // One more is held back in the scope, or one less. True if its list is one of
+  // its own that has to follow.
+  bool HoldBack(Scope& scope, bool more) const {
+    if (more) {
+      ++scope.held_back;
+      if (!std::exchange(scope.is_listed_apart, true))
+        scope.epoch = epoch_ - 1;  // to be rebuilt
+    } else {
+      --scope.held_back;
+    }
+    return scope.is_listed_apart && scope.epoch == epoch_;
+  }
+  static void Relist(Scope& scope, const Slot& slot) {
+    Put(scope.usable, slot.index, scope.Lists(slot));
   }
 
   Indices Apart(Scope& scope) {

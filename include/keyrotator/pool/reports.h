@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,7 @@
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/pool/access.h"
 #include "keyrotator/pool/gate.h"
 #include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/pool.h"
@@ -39,6 +41,11 @@ inline void EndTrials(Pool& pool, Grant& grant, bool good) {
   if ((trials & Grant::kGroupTrial) != 0)
     group.gate.EndTrial(grant.ticket, good);
   pool.Changed(group);
+  if (Access* const access = grant.scope->FindAccess(*grant.slot);
+      access != nullptr && (trials & Grant::kAccessTrial) != 0) {
+    access->gate.EndTrial(grant.ticket, good);
+    pool.Changed(*access);
+  }
   Standing* const standing = grant.scope->Find(group);
   if (standing == nullptr) return;
   const bool lets_out = standing->EndTrials(trials, grant.ticket, good);
@@ -56,6 +63,12 @@ inline void Served(Pool& pool, Slot& slot, Grant* grant) {
   prove(slot.gate);
   prove(group.gate);
   pool.Changed(group);
+  if (Access* const access =
+          grant == nullptr ? nullptr : grant->scope->FindAccess(slot);
+      access != nullptr) {
+    prove(access->gate);
+    pool.Changed(*access);
+  }
   Standing* const standing =
       grant == nullptr ? nullptr : grant->scope->Find(group);
   if (standing == nullptr) return;
@@ -158,6 +171,26 @@ inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
   }
   pool.events.Add(KeyEvent::Kind::kCooled, &slot,
                   scope == nullptr ? std::string_view() : scope->name, until,
+                  pool.now);
+}
+
+// The key was refused in the scope for want of permission, and another key served
+// the same request: it rests there for `cooldown`, each time twice as long as the
+// last, up to a day, and is then tried by one request.
+inline void AccessDenied(Pool& pool, Scope& scope, Slot& slot, Nanos cooldown) {
+  constexpr Nanos kDay = Nanos{24} * 3600 * 1'000'000'000;
+  Access& access = scope.GetAccess(slot);
+  if (access.gate.is_shut()) return;
+  const Cooldown doubling{
+      .initial = std::chrono::nanoseconds(cooldown),
+      .multiplier = 2,
+      .max = std::chrono::nanoseconds(std::max(cooldown, kDay))};
+  const Nanos until =
+      SaturatingAdd(pool.now, GuessSpan(doubling, access.gate.windows()));
+  access.gate.Shut(until, pool.tickets + 1, slot.id);
+  access.gate.Escalate();
+  pool.Changed(access);
+  pool.events.Add(KeyEvent::Kind::kNoAccess, &slot, scope.name, until,
                   pool.now);
 }
 

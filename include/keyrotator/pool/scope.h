@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "keyrotator/internal/time.h"
+#include "keyrotator/pool/access.h"
 #include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/slot.h"
 #include "keyrotator/pool/standing.h"
@@ -60,8 +61,10 @@ struct Scope {
 
   // By group number; null where there is nothing to remember.
   std::vector<std::unique_ptr<Standing>> standings;
-  std::size_t held_back = 0;  // how many of them are not usable
-  bool is_metered = false;    // a bucket or a pace is known
+  bool is_metered = false;  // a bucket or a pace is known
+  // The keys that have no access here; as a rule there are none.
+  std::vector<std::unique_ptr<Access>> accesses;
+  std::size_t held_back = 0;  // how many of these and of those are not usable
 
   // The callers that wait, in the order in which they came.
   std::list<Waiter*> queue;
@@ -80,10 +83,25 @@ struct Scope {
     return *standing;
   }
 
+  // Null if the key never was without access here. Linear in their number.
+  Access* FindAccess(const Slot& slot) const {
+    for (const std::unique_ptr<Access>& access : accesses) {
+      if (&access->slot == &slot) return access.get();
+    }
+    return nullptr;
+  }
+  Access& GetAccess(Slot& slot) {
+    if (Access* const access = FindAccess(slot); access != nullptr)
+      return *access;
+    return *accesses.emplace_back(std::make_unique<Access>(*this, slot));
+  }
+
   // Whether the key may be used here, as the lists have it.
   bool Lists(const Slot& slot) const {
     const Standing* const standing = Find(*slot.group);
-    return slot.usable && (standing == nullptr || standing->listed);
+    const Access* const access = FindAccess(slot);
+    return slot.usable && (standing == nullptr || standing->listed) &&
+           (access == nullptr || access->listed);
   }
   // Whether enough is left for a request that costs more than the least; for
   // that a usable key has enough.

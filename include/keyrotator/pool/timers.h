@@ -20,6 +20,7 @@ struct Group;
 struct Scope;
 struct Slot;
 class Standing;
+struct Access;
 
 // An entry in Timers, which holds a pointer to it: the owner takes it out
 // before it dies.
@@ -29,8 +30,8 @@ struct Timer {
   Nanos at = 0;
   std::size_t position = kNotSet;
   // Whose it is: a key's failure, a group's cooldown, a group's standing in a
-  // scope, or a scope's queue.
-  std::variant<std::monostate, Slot*, Group*, Standing*, Scope*> owner;
+  // scope, a key's missing access to one, or a scope's queue.
+  std::variant<std::monostate, Slot*, Group*, Standing*, Access*, Scope*> owner;
 
   bool set() const { return position != kNotSet; }
 };
