@@ -78,6 +78,10 @@ enum class Do { kSend, kWait, kInFlight, kDone };
 // Not thread-safe: one thread at a time. The rotator must outlive it.
 // `Classifier` says what answers mean, as OpenAIClassifier does; answer.h lists
 // what it has to offer. It is copied for each request and may keep state.
+//
+// One class of more than the usual length: what comes next depends on all that
+// came before, so it is read as a whole. What could stand apart does (answer.h,
+// backoff.h, tried_keys.h, outcome.h, make_report.h).
 template <class Rotator, class Classifier>
 class Failover {
  public:

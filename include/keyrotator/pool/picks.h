@@ -27,9 +27,10 @@
 
 namespace keyrotator::internal {
 
-// What a pick changes beyond the counts.
-inline void Account(Pool& pool, Scope& scope, Slot& slot, const PickHint& hint,
-                    Grant& grant) {
+// What a pick changes beyond the counts. Out of line, so that the usual pick,
+// which has nothing of it, is inlined into its caller.
+[[gnu::noinline]] inline void Account(Pool& pool, Scope& scope, Slot& slot,
+                                      const PickHint& hint, Grant& grant) {
   pool.has_output = true;
   Group& group = *slot.group;
   const bool is_key_trial = slot.gate.TryTake();
