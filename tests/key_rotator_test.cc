@@ -1601,5 +1601,29 @@ TEST_CASE(
   }
 }
 
+// --- After the rotator ---
+
+TEST_CASE("a trial and a place in the queue may outlive the rotator",
+          "[rotator]") {
+  ManualClock clock;
+  std::optional<KeyRotator<RoundRobin, ManualClock>> rotator;
+  rotator.emplace(Letters("ABC"), RotatorOptions{.cooldown = seconds(1)},
+                  RoundRobin{}, clock);
+  rotator->MarkRateLimited("secret-A");
+  rotator->MarkRateLimited("secret-B", seconds(60));
+  rotator->MarkRateLimited("secret-C", seconds(60), Reach::kKey);
+  clock.Advance(seconds(1));
+  std::optional<Lease> trial = rotator->Pick();
+  REQUIRE(trial);
+  bool called = false;
+  auto waiting = rotator->WhenUsable({}, [&](const Lease&) { called = true; });
+  REQUIRE(waiting);
+  rotator.reset();  // while the others cool
+  CHECK(trial->name() == "A");
+  trial.reset();
+  waiting.reset();
+  CHECK_FALSE(called);
+}
+
 }  // namespace
 }  // namespace keyrotator::testing

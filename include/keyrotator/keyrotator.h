@@ -1,7 +1,7 @@
 // File: keyrotator.h
 //
 // All of layer 1: the rotator and what plugs into it. What knows HTTP answers
-// is in openai/, what sends requests in transport/, what serves tests in
+// is in openai/, what sends requests in http/, what serves tests in
 // testing/.
 
 #ifndef KEYROTATOR_KEYROTATOR_H_

@@ -483,6 +483,10 @@ TEMPLATE_TEST_CASE("a stop ends a call at any stage", "[client][S17]",
   if (stopper.joinable()) stopper.join();
   INFO(stage);
   CHECK(returned - stopped < kSoon);
+  if (stage == "before") {  // nothing was sent, so there is no trace of it
+    CHECK(reply.trail.empty());
+    CHECK(Row(rotator, "A").picks == 0);
+  }
   CHECK(reply.outcome == Outcome::kStopped);
   CHECK(requests == (stage == "key" || stage == "before" ? 0 : 1));
   CHECK(Row(rotator, "A").in_flight == 0);

@@ -51,5 +51,24 @@ TEST_CASE("the provider's clock goes before the local one", "[hint]") {
               {{"Date", "Thu, 15 Jan 2026 12:30:00 GMT"}}) == 30min);
 }
 
+TEST_CASE(
+    "a reset that has just passed is not the next day's, nor another zone's",
+    "[hint]") {
+  // 20:00 in China is now.
+  CHECK(Reset(R"({"error":{"message":"reset at 2026-01-15 20:00:01"}})") == 1s);
+  CHECK(Reset(R"({"error":{"message":"reset at 2026-01-15 20:00:00"}})") ==
+        1min);
+  CHECK(Reset(R"({"error":{"message":"reset at 2026-01-15 19:50:01"}})") ==
+        1min);
+  CHECK(Reset(R"({"error":{"message":"reset at 2026-01-15 19:50:00"}})") ==
+        7h + 50min);  // UTC
+  const std::string_view day =
+      R"({"error":{"message":"limit: free-models-per-day"}})";
+  CHECK(Reset(day, {{"Date", "Thu, 15 Jan 2026 23:59:59 GMT"}}) == 1s);
+  CHECK(Reset(day, {{"Date", "Thu, 15 Jan 2026 00:00:00 GMT"}}) == 1min);
+  CHECK(Reset(day, {{"Date", "Thu, 15 Jan 2026 00:09:59 GMT"}}) == 1min);
+  CHECK(Reset(day, {{"Date", "Thu, 15 Jan 2026 00:10:00 GMT"}}) == 23h + 50min);
+}
+
 }  // namespace
 }  // namespace keyrotator::internal

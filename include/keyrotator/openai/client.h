@@ -92,7 +92,8 @@ struct Reply {
   int status = 0;
   Headers headers = {};
   std::string body = {};
-  // What the last answer meant. Its code is the provider's word for an error.
+  // What the last answer meant; without an answer (status 0) it says nothing, so
+  // look at `outcome` first. Its code is the provider's word for an error.
   VerdictKind verdict = VerdictKind::kOk;
   std::string code = {};
   // What went wrong and what to do about it; empty if nothing did.
@@ -265,11 +266,12 @@ class OpenAIClient {
                           .stream = what.stream,
                           .head = what.method == "HEAD"},
                          std::move(retry));
-    for (auto step = failover.Next(); step.what != Do::kDone;
-         step = failover.Next()) {
-      if (call.stop.stop_requested()) {
-        failover.Stop();
-      } else if (step.what == Do::kSend) {
+    while (true) {
+      // Before a key is taken: what is not sent leaves no trace.
+      if (call.stop.stop_requested()) failover.Stop();
+      const auto step = failover.Next();
+      if (step.what == Do::kDone) break;
+      if (step.what == Do::kSend) {
         Send(failover, what, call, step.until, on_event);
         if (what.body.source() != nullptr && what.body.source()->spent())
           failover.Stop(Outcome::kBodySpent);

@@ -62,7 +62,7 @@ inline std::optional<std::chrono::milliseconds> FindHint(
   if (const auto wait = FieldReset(fields, server_now)) return wait;
   for (const std::string_view text : fields.Texts()) {
     if (const auto wait = FindRetryHint(text)) return wait;
-    if (const auto then = FindResetDate(text, server_now))
+    if (const auto then = FindResetDate(text, server_now); then > server_now)
       return RoundUp(TimeLeft(*then, server_now));
   }
   if (const auto wait = FindRetryHint(fields.plain)) return wait;
@@ -76,14 +76,21 @@ inline std::optional<std::chrono::milliseconds> FindQuotaReset(
     const Headers& headers, const ErrorFields& fields,
     std::chrono::system_clock::time_point now) {
   const Instant server_now = ServerNow(headers, now);
+  // After a reset that has just passed it is asked again soon, and not often.
+  constexpr std::chrono::minutes kSoon(1);
   const auto until = [&](Instant then) {
-    return RoundUp(TimeLeft(then, server_now));
+    return then > server_now ? RoundUp(TimeLeft(then, server_now)) : kSoon;
+  };
+  const auto until_midnight = [&](Instant next) {
+    return next - server_now > std::chrono::days(1) - kJustPassed ? kSoon
+                                                                  : until(next);
   };
   if (const auto wait = FieldReset(fields, server_now)) return wait;
   for (const std::string_view text : fields.Texts()) {
     if (const auto then = FindResetDate(text, server_now)) return until(*then);
   }
-  if (HasDailyQuota(fields)) return until(NextPacificMidnight(server_now));
+  if (HasDailyQuota(fields))
+    return until_midnight(NextPacificMidnight(server_now));
   if (const auto wait = ParseReset(fields.reset, server_now))
     return RoundUp(wait);
   for (const std::string_view text : fields.Texts()) {
@@ -97,7 +104,7 @@ inline std::optional<std::chrono::milliseconds> FindQuotaReset(
       {"free-models-per-day", "daily free allocation"});
   for (const std::string_view text : fields.Texts()) {
     if (FindFirst(OwnWords(text), kUtcDays) != text.npos)
-      return until(NextUtcMidnight(server_now));
+      return until_midnight(NextUtcMidnight(server_now));
   }
   return std::nullopt;
 }

@@ -52,6 +52,11 @@ inline std::optional<std::chrono::minutes> TakeZone(std::string_view& text) {
   return west ? -ahead : ahead;
 }
 
+// A reset that lies no further back has just happened, or happens at the moment:
+// clocks differ and answers are late. It is not the one of the next day, or in
+// another zone.
+inline constexpr std::chrono::minutes kJustPassed(10);
+
 // A date and a time at the front of `text`: "2026-09-09 03:30:06",
 // "2026-09-01 at 00:00 UTC", "2026-08-29T23:59:59.5+08:00". Without a zone it is
 // UTC+8, as Zhipu and Z.ai were measured to mean, or UTC if that has passed: a
@@ -78,7 +83,7 @@ inline std::optional<Instant> TakeResetDate(std::string_view text,
   if (text.starts_with('.')) TakeDecimal(text);  // less than a second
   if (const auto ahead = TakeZone(text)) return *written - *ahead;
   constexpr std::chrono::hours kChina(8);
-  return *written - kChina > now ? *written - kChina : *written;
+  return *written - kChina > now - kJustPassed ? *written - kChina : *written;
 }
 
 // The first date in a sentence that is said to be the end of a limit and lies
@@ -107,7 +112,7 @@ inline std::optional<Instant> FindResetDate(std::string_view text,
     if (!said) continue;
     // Not in lower case: "T" and "Z" stand in dates.
     const auto date = TakeResetDate(text.substr(at), now);
-    if (date && *date > now) return date;
+    if (date && *date > now - kJustPassed) return date;
   }
   return std::nullopt;
 }

@@ -61,6 +61,9 @@ class KeyTable {
   // Gives up the keys. Leases that are out keep theirs.
   void Close() {
     closed_ = true;
+    // The end of a lease, and a place in the queue that is given up, still look
+    // at what is due.
+    pool_.timers.Clear();
     pool_.roster.Close();
   }
 

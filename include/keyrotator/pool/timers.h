@@ -48,6 +48,9 @@ class Timers {
     return !heap_.empty() && heap_.front()->at <= now;
   }
 
+  // Forgets all of them: their owners are about to go.
+  void Clear() { heap_.clear(); }
+
   // Sets or moves `timer`; kNever takes it out.
   void Set(Timer& timer, Nanos at) {
     if (at == kNever) return Cancel(timer);

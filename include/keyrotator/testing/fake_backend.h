@@ -3,7 +3,9 @@
 // FakeBackend: a provider without a network. It says what a provider with such
 // keys, limits and faults answers to a request at a time, and counts what it
 // was asked. It has no socket and no clock: FakeProvider puts it behind a port,
-// FakeTransport behind a function call, and you behind whatever you test.
+// FakeTransport behind a function call, and you behind whatever you test. It
+// knows POST /chat/completions and /responses, and GET /models; any other path
+// is a 404.
 //
 // Example:
 //   using namespace keyrotator::testing;
