@@ -48,7 +48,7 @@ class Client {
   explicit Client(const FakeProvider& provider)
       : base_url_(provider.base_url()), curl_(curl_easy_init()) {}
   Client(Client&& other) noexcept
-      : base_url_(other.base_url_),
+      : base_url_(std::move(other.base_url_)),
         curl_(std::exchange(other.curl_, nullptr)) {}
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;

@@ -226,12 +226,14 @@ inline std::size_t SpentAt(std::string_view text, std::size_t at,
   kSpentIndex.AnyOf(rest, [&](std::size_t i) {
     const auto& [words, how] = rules::kSpentPhrases[i];
     if (!rest.starts_with(words)) return false;
+    const bool counts =
+        how == Spent::kMoney ||
+        (!money_alone &&
+         (how == Spent::kPlan ||
+          (how == Spent::kReach && IsUsageLimit(rest.substr(words.size())))));
     if (how == Spent::kNoun) {
       found = FindNounAndVerb(text, at, words.size());
-    } else if (how == Spent::kMoney) {
-      found = at;
-    } else if (!money_alone && (how == Spent::kPlan ||
-                                IsUsageLimit(rest.substr(words.size())))) {
+    } else if (counts) {
       found = at;
     }
     return found != text.npos;
