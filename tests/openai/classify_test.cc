@@ -4,7 +4,6 @@
 #include <cctype>
 #include <chrono>
 #include <cstdint>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
@@ -14,11 +13,7 @@
 #include <vector>
 
 #include "tests/support/catch.h"
-
-// The folder of responses.json.
-#ifndef KEYROTATOR_TEST_VECTORS
-#error "define KEYROTATOR_TEST_VECTORS as the folder of the test vectors"
-#endif
+#include "tests/support/vectors.h"
 
 namespace keyrotator {
 namespace {
@@ -70,19 +65,11 @@ struct Vector {
 const std::vector<Vector>& Vectors() {
   static const std::vector<Vector> kVectors = [] {
     std::vector<Vector> read;
-    std::ifstream file(KEYROTATOR_TEST_VECTORS "/responses.json");
-    for (const json& row : json::parse(file)) {
+    for (const json& row : testing::ReadVectors("responses.json")) {
       Vector vector;
       vector.id = row["id"];
-      vector.response.status = row["status"];
-      vector.response.body = row["body"];
-      for (const auto& [name, value] : row["headers"].items()) {
-        vector.response.headers.Add(name, value);
-      }
-      if (row.contains("now_ms")) {
-        vector.now = system_clock::time_point(
-            milliseconds(row["now_ms"].get<std::int64_t>()));
-      }
+      vector.response = testing::ResponseOf(row);
+      vector.now = testing::NowOf(row);
       vector.kind = row["expect"]["class"];
       const json& wait = row["expect"]["retry_after_ms"];
       if (!wait.is_null()) {

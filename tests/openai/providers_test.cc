@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <fstream>
 #include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -19,10 +17,7 @@
 #include "keyrotator/openai/classify.h"
 #include "keyrotator/openai/make_report.h"
 #include "tests/support/catch.h"
-
-#ifndef KEYROTATOR_TEST_VECTORS
-#error "define KEYROTATOR_TEST_VECTORS as the folder of the test vectors"
-#endif
+#include "tests/support/vectors.h"
 
 namespace keyrotator {
 namespace {
@@ -30,29 +25,6 @@ namespace {
 using nlohmann::json;
 using std::chrono::milliseconds;
 using std::chrono::system_clock;
-
-const json& Read(const std::string& name) {
-  static std::map<std::string, json> files;
-  if (!files.contains(name)) {
-    std::ifstream file(KEYROTATOR_TEST_VECTORS "/" + name);
-    files[name] = json::parse(file);
-  }
-  return files[name];
-}
-
-system_clock::time_point NowOf(const json& row) {
-  return system_clock::time_point(
-      milliseconds(row.value("now_ms", std::int64_t{1'768'478'400'000})));
-}
-
-HttpResponse ResponseOf(const json& row) {
-  HttpResponse response;
-  response.status = row["status"];
-  response.body = row["body"];
-  for (const auto& [name, value] : row["headers"].items())
-    response.headers.Add(name, value);
-  return response;
-}
 
 // "rate_limited|quota_exhausted"
 bool IsOneOf(const std::string& alternatives, std::string_view one) {
@@ -77,10 +49,12 @@ bool HintFits(const json& expect, std::optional<milliseconds> hint) {
 
 TEST_CASE("what each provider says is understood: kind, hint and reach",
           "[providers][vectors]") {
-  REQUIRE(Read("providers.json").size() == 264);
-  for (const json& row : Read("providers.json")) {
+  const json rows = testing::ReadVectors("providers.json");
+  REQUIRE(rows.size() == 264);
+  for (const json& row : rows) {
     const json& expect = row["expect"];
-    const Verdict verdict = Classify(ResponseOf(row), NowOf(row));
+    const Verdict verdict =
+        Classify(testing::ResponseOf(row), testing::NowOf(row));
     CAPTURE(row["id"].get<std::string>(), expect.dump(), verdict.message);
     CHECK(IsOneOf(expect["class"], ToString(verdict.kind)));
     CAPTURE(verdict.retry_after.value_or(milliseconds(-1)).count());
@@ -98,8 +72,9 @@ TEST_CASE("what each provider says is understood: kind, hint and reach",
 std::set<std::string> Messages() {
   std::set<std::string> messages;
   for (const char* file : {"providers.json", "responses.json"}) {
-    for (const json& row : Read(file)) {
-      const Verdict verdict = Classify(ResponseOf(row), NowOf(row));
+    for (const json& row : testing::ReadVectors(file)) {
+      const Verdict verdict =
+          Classify(testing::ResponseOf(row), testing::NowOf(row));
       if (verdict.message.size() > 3) messages.insert(verdict.message);
     }
   }

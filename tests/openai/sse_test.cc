@@ -1,7 +1,6 @@
 #include "keyrotator/openai/sse.h"
 
 #include <cstdint>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <stdexcept>
@@ -11,6 +10,7 @@
 
 #include "tests/openai/sse_reference.h"
 #include "tests/support/catch.h"
+#include "tests/support/vectors.h"
 
 namespace keyrotator {
 namespace {
@@ -88,8 +88,7 @@ Pieces Bytewise(std::string_view bytes, bool with_empty_pieces) {
 
 TEST_CASE("every case of sse.json comes out as listed, in any split",
           "[sse][T13][T14]") {
-  std::ifstream file(KEYROTATOR_TEST_VECTORS "/sse.json");
-  const Json cases = Json::parse(file);
+  const Json cases = testing::ReadVectors("sse.json");
   REQUIRE(cases.size() >= 50);
 
   for (const Json& each : cases) {

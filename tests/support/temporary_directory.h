@@ -17,7 +17,9 @@ namespace keyrotator::testing {
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
-    std::string path = std::filesystem::temp_directory_path() / "kr-XXXXXX";
+    // mkdtemp puts a name that is free in place of the six at the end.
+    std::string path = std::filesystem::temp_directory_path() /
+                       ("keyrotator-" + std::string(6, 'X'));
     if (mkdtemp(path.data()) == nullptr)
       throw std::runtime_error("cannot make a temporary directory");
     path_ = path;
