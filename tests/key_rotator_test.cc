@@ -1601,6 +1601,29 @@ TEST_CASE(
   }
 }
 
+// --- In line ---
+
+TEST_CASE(
+    "a pick in line finds no key while others wait in its scope, an overtaking "
+    "one does",
+    "[rotator]") {
+  ManualClock clock;
+  KeyRotator rotator(Letters("AB"), {}, RoundRobin{}, clock);
+  rotator.MarkRateLimited("secret-B", seconds(10));
+  const std::vector<KeyId> not_a{Row(rotator, "A").id};
+  std::string served;
+  auto waiting =
+      rotator.WhenUsable({.scope = "m", .exclude = not_a},
+                         [&](const Lease& lease) { served = lease.name(); });
+  REQUIRE(waiting);
+  CHECK_FALSE(rotator.Pick({.scope = "m"}, Queue::kInLine));
+  CHECK(PickName(rotator, {.scope = "m"}) == "A");
+  CHECK(rotator.Pick({.scope = "other"}, Queue::kInLine));
+  CHECK(served.empty());
+  waiting.reset();
+  CHECK(rotator.Pick({.scope = "m"}, Queue::kInLine));
+}
+
 // --- After the rotator ---
 
 TEST_CASE("a trial and a place in the queue may outlive the rotator",
