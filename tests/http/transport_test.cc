@@ -4,6 +4,7 @@
 #include "keyrotator/http/transport.h"
 
 #include <httplib.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -34,6 +35,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/raw_server.h"
 #include "tests/support/self_signed.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/support/witness.h"
 
 namespace keyrotator {
@@ -562,6 +564,28 @@ TEST_CASE("a certificate that nobody vouches for is refused",
 
   CurlTransport misled = Make("/no/such/file.pem");
   CheckError(Fetch(misled, request), Kind::kTls, false);
+}
+
+TEST_CASE("authorities that are no file are told, and nothing waits for them",
+          "[transport][tls]") {
+  RawServer server([](RawConnection& peer) { peer.WaitUntilPeerLeaves(); });
+  const testing::TemporaryDirectory directory;
+  const std::string pipe = directory / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  for (const auto& [path, what] :
+       {std::pair(pipe, "a pipe"),
+        std::pair(std::string("/dev/zero"), "a device"),
+        std::pair(directory.path().string(), "a directory")}) {
+    CurlTransport transport = Make(path);
+    const Result result =
+        Fetch(transport,
+              Request("https://127.0.0.1:" + std::to_string(server.port())));
+    CheckError(result, Kind::kTls, false);
+    CHECK_THAT(result.error->message,
+               testing::ContainsSubstring(
+                   "ca_file: " + std::string(what) +
+                   ", where a file with certificates should be"));
+  }
 }
 
 TEST_CASE("a server that does not speak TLS is a TLS error",

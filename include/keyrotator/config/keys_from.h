@@ -15,6 +15,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -115,6 +116,25 @@ inline std::vector<std::string> ReadVariable(const std::string& name,
   return SplitKeys(text, kKeysInVariable, where);
 }
 
+// Throws ConfigError if every user may write to a file of that mode; `power` is
+// what they could do.
+inline void CheckWriters(mode_t mode, const std::string& where,
+                         std::string_view power) {
+  if ((mode & S_IWOTH) == 0) return;
+  throw ConfigError(fmt::format(
+      "{}: every user may write to it, and so {}; chmod o-w it", where, power));
+}
+
+// Warns if others than its owner may read a file with keys.
+inline void WarnOfReaders(mode_t mode, const std::string& where,
+                          const OnWarning& on_warning) {
+  const bool all = (mode & S_IROTH) != 0;
+  if (!on_warning || (!all && (mode & S_IRGRP) == 0)) return;
+  on_warning(fmt::format("{}: {} may read the keys in it; chmod {}-r it", where,
+                         all ? "every user" : "the group of the file",
+                         all ? "go" : "g"));
+}
+
 // The keys in a file, which messages call `where`.
 inline std::vector<std::string> ReadKeyFile(const std::filesystem::path& path,
                                             const std::string& where,
@@ -125,15 +145,8 @@ inline std::vector<std::string> ReadKeyFile(const std::filesystem::path& path,
   } catch (const std::runtime_error& error) {
     throw ConfigError(fmt::format("{}: {}", where, error.what()));
   }
-  if ((file.mode & S_IWOTH) != 0) {
-    throw ConfigError(fmt::format(
-        "{}: every user may write to it, and so choose the keys; chmod o-w it",
-        where));
-  }
-  if ((file.mode & S_IROTH) != 0 && on_warning) {
-    on_warning(fmt::format(
-        "{}: every user may read the keys in it; chmod o-r it", where));
-  }
+  CheckWriters(file.mode, where, "choose the keys");
+  WarnOfReaders(file.mode, where, on_warning);
   return SplitKeys(file.text, kKeysInFile, where);
 }
 
@@ -173,8 +186,9 @@ inline ApiKeys FindKeysInEnv(
 
 // The keys in a file, one a line. A # at the start of the line or after a blank
 // begins a comment. Blank lines, blanks around keys, a byte order mark and CR
-// LF are ignored, and a repeated key counts once. A file that every user may
-// read is used, with a warning: mounted secrets are often like that.
+// LF are ignored, and a repeated key counts once. Symbolic links are followed. A
+// file that its group or every user may read is used, with a warning: mounted
+// secrets are often like that. Without `on_warning` nobody is told.
 //
 // Throws ConfigError, which names the file and line: for what is not a regular
 // file (it never waits for a pipe), cannot be read, is above 16 MiB or may be

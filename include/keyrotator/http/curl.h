@@ -18,6 +18,7 @@
 #define KEYROTATOR_HTTP_CURL_H_
 
 #include <curl/curl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -38,6 +39,7 @@
 #include "keyrotator/http/transfer.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/http/url.h"
+#include "keyrotator/internal/read_file.h"
 
 namespace keyrotator {
 
@@ -399,6 +401,7 @@ class CurlTransport {
     if (auto refusal = internal::Refusal(request, url)) return refusal;
     auto connection = state_->idle.Take(url->origin);
     if (!connection) {
+      if (auto refusal = NoAuthorities(*url)) return refusal;
       connection = std::make_unique<internal::CurlConnection>(url->origin,
                                                               state_->options);
     }
@@ -416,6 +419,20 @@ class CurlTransport {
     const CurlOptions options;
     internal::IdlePool<internal::CurlConnection> idle;
   };
+
+  // OpenSSL would wait for a writer if ca_file is a pipe, and neither a stop nor
+  // a timeout would end that.
+  std::optional<TransportError> NoAuthorities(const internal::Url& url) const {
+    const std::string& path = state_->options.ca_file;
+    struct stat status {};
+    if (!url.tls || stat(path.c_str(), &status) != 0) return std::nullopt;
+    const std::string why =
+        internal::WhyNoFile(status.st_mode, "a file with certificates");
+    if (why.empty()) return std::nullopt;
+    return TransportError{.kind = TransportError::Kind::kTls,
+                          .message = url.origin + ": ca_file: " + why,
+                          .maybe_sent = false};
+  }
 
   std::unique_ptr<State> state_;
 };

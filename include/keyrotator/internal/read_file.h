@@ -34,10 +34,21 @@ struct FileText {
   mode_t mode = 0;
 };
 
+// What is wrong with a path that leads to something of this `mode`, where
+// `expected` should be, as "a YAML file"; empty if it is a regular file.
+inline std::string WhyNoFile(mode_t mode, std::string_view expected) {
+  if (S_ISREG(mode)) return {};
+  return fmt::format("{}, where {} should be",
+                     S_ISDIR(mode)    ? "a directory"
+                     : S_ISFIFO(mode) ? "a pipe"
+                     : S_ISSOCK(mode) ? "a socket"
+                                      : "a device",
+                     expected);
+}
+
 // The text of a regular file of at most `most` bytes; symbolic links are
 // followed. Throws std::runtime_error for anything else, with the reason alone:
-// the caller knows how to call the file. `expected` is what should be there, as
-// "a YAML file". Linear.
+// the caller knows how to call the file. `expected` is as above. Linear.
 inline FileText ReadFile(const std::filesystem::path& path, std::size_t most,
                          std::string_view expected) {
   const auto system_error = [] {
@@ -53,17 +64,17 @@ inline FileText ReadFile(const std::filesystem::path& path, std::size_t most,
   // can only be asked of what is open, as a path may change its meaning.
   const Descriptor file{
       open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)};
-  if (file.number < 0) throw system_error();
   struct stat status {};
-  if (fstat(file.number, &status) != 0) throw system_error();
-  if (!S_ISREG(status.st_mode)) {
-    throw std::runtime_error(fmt::format("{}, where {} should be",
-                                         S_ISDIR(status.st_mode) ? "a directory"
-                                         : S_ISFIFO(status.st_mode)
-                                             ? "a pipe"
-                                             : "a device",
-                                         expected));
+  if (file.number < 0) {
+    // All that open says of a socket is "No such device or address".
+    const auto error = system_error();
+    if (stat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode))
+      throw std::runtime_error(WhyNoFile(status.st_mode, expected));
+    throw error;
   }
+  if (fstat(file.number, &status) != 0) throw system_error();
+  if (const std::string why = WhyNoFile(status.st_mode, expected); !why.empty())
+    throw std::runtime_error(why);
 
   FileText result{.text = {}, .mode = status.st_mode};
   // Not status.st_size: a file of /proc says 0, and others may grow meanwhile.
