@@ -196,6 +196,10 @@ class CurlTransfer {
       return Error(Kind::kTimeout,
                    "no whole answer within " + Text(request_.total_timeout));
     }
+    if (over == Patience::Over::kBeginning) {
+      return Error(Kind::kTimeout,
+                   "no answer began within " + Text(request_.begin_timeout));
+    }
     return Error(Kind::kTimeout, (delivery_.idle() ? "nothing but comments for "
                                                    : "silence for ") +
                                      Text(request_.idle_timeout));
@@ -304,7 +308,10 @@ class CurlTransfer {
     auto& transfer = *static_cast<CurlTransfer*>(self);
     const bool more = transfer.delivery_.Guard(
         [&] { return transfer.delivery_.Body(std::string_view(data, size)); });
-    if (!transfer.delivery_.idle()) transfer.active_ = true;
+    if (!transfer.delivery_.idle()) {
+      transfer.active_ = true;
+      transfer.patience_.Begun();
+    }
     return more ? size : 0;
   }
 

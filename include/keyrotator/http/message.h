@@ -98,6 +98,8 @@ struct HttpRequest {
   std::chrono::milliseconds idle_timeout{0};
   // For the whole exchange.
   std::chrono::milliseconds total_timeout{0};
+  // For the exchange up to the first piece that the sink does not call idle.
+  std::chrono::milliseconds begin_timeout{0};
 };
 
 // A whole answer.

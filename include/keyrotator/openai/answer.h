@@ -122,7 +122,9 @@ class Answer {
         kMaxErrorBody - std::min(kMaxErrorBody, response_.body.size());
     response_.body.append(IsSuccess(response_.status) ? bytes
                                                       : bytes.substr(0, room));
-    return Flow::kMore;
+    // In the place of a stream it is no life: a stream may take its time, what
+    // came instead may not.
+    return expected_ == Expected::kEvents ? Flow::kIdle : Flow::kMore;
   }
 
   // The transfer is over, with `error` if it did not end well.

@@ -72,7 +72,7 @@ struct CallOptions {
   std::string affinity = {};
   double cost = 0;
   // For the whole call instead of RetryOptions::deadline, and then also for an
-  // answer that is under way, unless it is a stream.
+  // answer that is under way; for a stream up to its first event.
   std::optional<Span> deadline = {};
   std::stop_token stop = {};
   // In addition to ClientOptions::headers.
@@ -373,16 +373,19 @@ class OpenAIClient {
     if (what.stream) {
       request.idle_timeout =
           std::chrono::ceil<milliseconds>(options_.stream_idle_timeout);
-      return request;
+    } else {
+      request.total_timeout =
+          std::chrono::ceil<milliseconds>(options_.request_timeout);
     }
-    Span whole = options_.request_timeout;
     // A deadline of 0 asks for one send without a wait, not for none.
     if (call.deadline && call.deadline->count() > 0) {
-      const Span left =
-          std::max<Span>(deadline - rotator_.clock().now(), milliseconds(1));
-      if (whole.count() == 0 || left < whole) whole = left;
+      milliseconds& bound =
+          what.stream ? request.begin_timeout : request.total_timeout;
+      const auto left = std::max(
+          std::chrono::ceil<milliseconds>(deadline - rotator_.clock().now()),
+          milliseconds(1));
+      if (bound.count() == 0 || left < bound) bound = left;
     }
-    request.total_timeout = std::chrono::ceil<milliseconds>(whole);
     return request;
   }
 
