@@ -1078,6 +1078,34 @@ TEST_CASE(
   CheckError(Fetch(transport, Request(server.origin())), Kind::kLost, true);
 }
 
+TEST_CASE("what may not be repeated is sent once, also on a kept connection",
+          "[transport]") {
+  std::atomic<int> requests = 0;
+  RawServer server([&](RawConnection& peer) {
+    for (int i = 0; i < 2 && !peer.ReadRequest().empty(); ++i) {
+      // It acts on the second, and cannot say so.
+      if (++requests == 2) return peer.Reset();
+      peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    }
+  });
+  CurlTransport transport = Make();
+  HttpRequest request = Request(server.origin(), "/", "POST");
+  request.repeatable = GENERATE(true, false);
+  CHECK(Fetch(transport, request).body == "ok");
+  const Result second = Fetch(transport, request);
+  if (request.repeatable) {
+    CHECK(second.body == "ok");
+    CHECK(requests == 3);
+  } else {
+    CheckError(second, Kind::kLost, true);
+    CHECK_THAT(second.error->message,
+               testing::ContainsSubstring("closed without an answer"));
+    CHECK(requests == 2);
+  }
+  // Nothing of it sticks to the next.
+  CHECK(Fetch(transport, Request(server.origin())).body == "ok");
+}
+
 // A sink for which lines that begin with a colon are no sign of life, on a clock
 // that is moved. `looked` is released when the transport has looked at the
 // clock after a piece.

@@ -211,7 +211,8 @@ class CurlTransfer {
     const CURLMsg* message = curl_multi_info_read(connection_.multi(), &more);
     const CURLcode code = message ? message->data.result : CURLE_FAILED_INIT;
     if (code == CURLE_OK && delivery_.begun()) return std::nullopt;
-    if (sent_) return Error(Kind::kLost, WhyLost(code));
+    if (sent_)
+      return Error(Kind::kLost, WhyLost(broke_ ? CURLE_GOT_NOTHING : code));
     switch (code) {
       case CURLE_OPERATION_TIMEDOUT:
         return CannotConnect("nothing within " +
@@ -288,7 +289,11 @@ class CurlTransfer {
   // was kept open turned out to be dead.
   static int OnConnected(void* self, char*, char*, int, int) {
     auto& transfer = *static_cast<CurlTransfer*>(self);
-    transfer.sent_ = transfer.active_ = true;
+    transfer.active_ = true;
+    if (std::exchange(transfer.sent_, true) && !transfer.request_.repeatable) {
+      transfer.broke_ = true;
+      return CURL_PREREQFUNC_ABORT;
+    }
     return CURL_PREREQFUNC_OK;
   }
 
@@ -372,6 +377,7 @@ class CurlTransfer {
   std::unique_ptr<curl_slist, ListDelete> fields_;
   Headers headers_;
   bool sent_ = false;    // a byte of the request may have left
+  bool broke_ = false;   // on a kept connection, and may not be sent again
   bool active_ = false;  // a sign of life came since the clock was read
 };
 
@@ -398,7 +404,7 @@ class CurlTransport {
   // whole is closed. `stop` ends it within milliseconds, at any stage.
   //
   // A kept connection that dies before the first byte of an answer is replaced
-  // once by libcurl, which sends the request again.
+  // once by libcurl, which sends the request again if it is `repeatable`.
   //
   // Throws what the sink and the source throw, and std::bad_alloc.
   std::optional<TransportError> Send(const HttpRequest& request,

@@ -100,6 +100,10 @@ struct HttpRequest {
   std::chrono::milliseconds total_timeout{0};
   // For the exchange up to the first piece that the sink does not call idle.
   std::chrono::milliseconds begin_timeout{0};
+
+  // Whether the transport itself may send it again where a kept connection broke
+  // before a byte of an answer: the server may have acted on it already.
+  bool repeatable = true;
 };
 
 // A whole answer.

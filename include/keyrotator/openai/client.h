@@ -61,6 +61,10 @@ struct ClientOptions {
   // The longest silence in a stream; the transport counts it. Comments, which
   // only keep the connection alive, do not end it.
   Span stream_idle_timeout = std::chrono::minutes(2);
+  // The largest body of an answer that is no stream, in bytes, unpacked: it is
+  // held in memory, and a packed one may be a thousand times as large as what
+  // was sent. A larger one is read no further and is an error.
+  std::size_t max_body = internal::kMaxBody;
 };
 
 // What one call may want otherwise.
@@ -262,7 +266,8 @@ class OpenAIClient {
                           .cost = call.cost,
                           .prefer = what.prefer,
                           .stream = what.stream,
-                          .head = what.method == "HEAD"},
+                          .head = what.method == "HEAD",
+                          .max_body = options_.max_body},
                          std::move(retry));
     while (true) {
       // Before a key is taken: what is not sent leaves no trace.
@@ -368,6 +373,7 @@ class OpenAIClient {
     // go out beside the pool's.
     request.headers.Set(options_.auth_header,
                         std::string(options_.auth_prefix).append(key));
+    request.repeatable = options_.retry.retry_ambiguous;
     request.connect_timeout =
         std::chrono::ceil<milliseconds>(options_.connect_timeout);
     if (what.stream) {
