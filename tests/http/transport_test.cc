@@ -848,12 +848,42 @@ TEST_CASE("a silence longer than the idle timeout ends the exchange",
   }
 }
 
+TEST_CASE("a head that does not end is a silence, and so are 1xx",
+          "[transport]") {
+  const std::string line = GENERATE(
+      as<std::string>(), "HTTP/1.1 103 Early Hints\r\n\r\n", "X: y\r\n");
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    if (line[0] == 'X') peer.Write("HTTP/1.1 200 OK\r\n");
+    while (peer.Drip(line, milliseconds(1))) {
+    }
+  });
+  HttpRequest request = Request(server.origin());
+  request.idle_timeout = milliseconds(100);
+  CheckError(Fetch(request), Kind::kTimeout, true);
+}
+
+TEST_CASE("headers and 1xx without end are an error", "[transport]") {
+  const std::string line =
+      GENERATE(as<std::string>(), "HTTP/1.1 103 Early Hints\r\n\r\n",
+               "X: and more, and more, and more\r\n");
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    if (line[0] == 'X') peer.Write("HTTP/1.1 200 OK\r\n");
+    while (peer.Write(line)) {
+    }
+  });
+  const Result result = Fetch(Request(server.origin()));
+  CheckError(result, Kind::kLost, true);
+  CHECK(result.heads == 0);
+  CHECK_THAT(result.error->message,
+             testing::ContainsSubstring("headers are above 256 KiB"));
+}
+
 TEST_CASE("slow bytes are not a silence", "[transport][S13]") {
   RawServer server([&](RawConnection& peer) {
     peer.ReadRequest();
-    // Slow in the head and in the body; each lasts longer than the timeout.
-    if (!peer.Drip("HTTP/1.1 200 OK\r\n", milliseconds(40))) return;
-    peer.Write("Content-Length: 16\r\n\r\n");
+    peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n");
     peer.Drip("sixteen letters!", milliseconds(40));
   });
   HttpRequest request = Request(server.origin());

@@ -148,7 +148,6 @@ class CurlTransfer {
     // The one function of libcurl that any thread may call at any time.
     const std::stop_callback wake(stop, [multi] { curl_multi_wakeup(multi); });
 
-    int ready = 0;  // sockets on which something happened
     while (true) {
       if (stop.stop_requested()) {
         return Error(Kind::kStopped, "the caller stopped it");
@@ -160,20 +159,25 @@ class CurlTransfer {
       const Nanos now = Now();
       // Until the answer has begun, a socket that takes the request is a sign
       // of life; from then on the sink says what is.
-      if (std::exchange(active_, false) || (ready > 0 && !delivery_.begun())) {
-        patience_.Heard(now);
-      }
+      if (std::exchange(active_, false) || TookMore()) patience_.Heard(now);
       if (delivery_.done()) patience_.Complete(now);
       const auto left = patience_.At(now, sent_);
       if (left.over == Patience::Over::kEnding) return std::nullopt;
       if (left.over != Patience::Over::kNothing) return TimedOut(left.over);
       if (code == CURLM_OK) {
-        code = curl_multi_poll(multi, nullptr, 0, PollTime(left.time), &ready);
+        code = curl_multi_poll(multi, nullptr, 0, PollTime(left.time), nullptr);
       }
       if (code != CURLM_OK) {
         return Error(Kind::kLost, curl_multi_strerror(code));
       }
     }
+  }
+
+  // Whether the peer took more of the body since the last look.
+  bool TookMore() {
+    curl_off_t taken = 0;
+    curl_easy_getinfo(connection_.easy(), CURLINFO_SIZE_UPLOAD_T, &taken);
+    return std::exchange(taken_, taken) != taken;
   }
 
   Nanos Now() const {
@@ -211,8 +215,12 @@ class CurlTransfer {
     const CURLMsg* message = curl_multi_info_read(connection_.multi(), &more);
     const CURLcode code = message ? message->data.result : CURLE_FAILED_INIT;
     if (code == CURLE_OK && delivery_.begun()) return std::nullopt;
-    if (sent_)
-      return Error(Kind::kLost, WhyLost(broke_ ? CURLE_GOT_NOTHING : code));
+    if (sent_) {
+      return Error(Kind::kLost,
+                   head_size_ > kMaxHead
+                       ? "its headers are above 256 KiB"
+                       : WhyLost(broke_ ? CURLE_GOT_NOTHING : code));
+    }
     switch (code) {
       case CURLE_OPERATION_TIMEDOUT:
         return CannotConnect("nothing within " +
@@ -300,11 +308,8 @@ class CurlTransfer {
   static std::size_t OnHeaderLine(char* data, std::size_t, std::size_t size,
                                   void* self) {
     auto& transfer = *static_cast<CurlTransfer*>(self);
-    transfer.active_ = true;
-    const bool fine = transfer.delivery_.Guard([&] {
-      transfer.HeaderLine(std::string_view(data, size));
-      return true;
-    });
+    const bool fine = transfer.delivery_.Guard(
+        [&] { return transfer.HeaderLine(std::string_view(data, size)); });
     return fine ? size : 0;
   }
 
@@ -339,20 +344,27 @@ class CurlTransfer {
     return fine ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
   }
 
-  void HeaderLine(std::string_view line) {
-    if (delivery_.begun()) return;  // a trailer field
+  // False: there are too many.
+  bool HeaderLine(std::string_view line) {
+    if (delivery_.begun()) return true;  // a trailer field
+    head_size_ += line.size();
+    if (head_size_ > kMaxHead) return false;
     line = Trimmed(line);
     if (line.empty()) {
       const int status =
           static_cast<int>(connection_.Get(CURLINFO_RESPONSE_CODE));
       Headers headers = std::exchange(headers_, {});
-      if (status >= 200) delivery_.Head(status, std::move(headers));
-      return;
+      // Neither 1xx nor parts of a head are life: they may come without end.
+      if (status < 200) return true;
+      active_ = true;
+      delivery_.Head(status, std::move(headers));
+      return true;
     }
     const std::size_t colon = line.find(':');
-    if (colon == line.npos) return;  // the status line
+    if (colon == line.npos) return true;  // the status line
     headers_.Add(std::string(line.substr(0, colon)),
                  std::string(Trimmed(line.substr(colon + 1))));
+    return true;
   }
 
   // RFC 9110, 5.5: white space around a value is not part of it.
@@ -376,9 +388,11 @@ class CurlTransfer {
   Patience patience_;
   std::unique_ptr<curl_slist, ListDelete> fields_;
   Headers headers_;
-  bool sent_ = false;    // a byte of the request may have left
-  bool broke_ = false;   // on a kept connection, and may not be sent again
-  bool active_ = false;  // a sign of life came since the clock was read
+  std::size_t head_size_ = 0;
+  curl_off_t taken_ = 0;  // of the body, by the peer
+  bool sent_ = false;     // a byte of the request may have left
+  bool broke_ = false;    // on a kept connection, and may not be sent again
+  bool active_ = false;   // a sign of life came since the clock was read
 };
 
 }  // namespace internal

@@ -153,6 +153,10 @@ class Upload {
   std::string error_;
 };
 
+// All fields of an answer, with those of 1xx before it: nothing but a mistake or
+// an attack sends more, and without end.
+inline constexpr std::size_t kMaxHead = std::size_t{256} << 10;
+
 // How long a transfer may take to end once the sink is done.
 inline constexpr std::chrono::milliseconds kLinger{1'000};
 

@@ -399,6 +399,7 @@ class Failover {
     }
     ++retries_;  // sent, unless the request ends before
     backoff_until_ = until;
+    tried_.Retry(key, until);
     prefer_ = key;
   }
 
