@@ -6,7 +6,7 @@
 // does so there.
 //
 // Example: one request against each.
-//   for (const Fault& fault : AllFaults()) {
+//   for (const WireFault& fault : AllWireFaults()) {
 //     Play play;
 //     Stage stage(fault, play);
 //     Get(stage.base_url() + "/models");
@@ -184,7 +184,7 @@ class Actor {
   }
 };
 
-struct Fault {
+struct WireFault {
   enum class Where { kServer, kTls, kRefused, kDeaf, kNoName };
   std::string name;
   // What happens on each connection.
@@ -236,7 +236,8 @@ inline std::string GzipBomb(std::size_t size) {
   return gzip;  // what checks it is missing: it is too late by then
 }
 
-inline void ServeTls(Actor& act) {
+// Answers one request.
+inline void ServeTls(Actor& act, const std::string& answer) {
   // OpenSSL writes to a client that has left. This thread alone would be told.
   sigset_t pipe;
   sigemptyset(&pipe);
@@ -249,23 +250,22 @@ inline void ServeTls(Actor& act) {
   char buffer[4096];
   if (SSL_read(ssl.get(), buffer, sizeof(buffer)) <= 0) return;
   act.play.Sent();
-  const std::string answer = act.Answer();
   SSL_write(ssl.get(), answer.data(), static_cast<int>(answer.size()));
 }
 
 }  // namespace faults_internal
 
 // The table. Rows of a page and of a test are in this order.
-inline std::vector<Fault> AllFaults() {
+inline std::vector<WireFault> AllWireFaults() {
   using faults_internal::GzipBomb;
   using faults_internal::Hang;
   using faults_internal::ServeTls;
-  using Where = Fault::Where;
+  using Where = WireFault::Where;
   constexpr std::size_t kMebibyte = std::size_t{1} << 20;
-  std::vector<Fault> faults;
+  std::vector<WireFault> faults;
   const auto add = [&](std::string name, std::function<void(Actor&)> script) {
     return &faults.emplace_back(
-        Fault{.name = std::move(name), .script = std::move(script)});
+        WireFault{.name = std::move(name), .script = std::move(script)});
   };
   // What follows once a request was read.
   const auto answer = [&](std::string name, auto script) {
@@ -284,7 +284,7 @@ inline std::vector<Fault> AllFaults() {
   // --- Connecting ---
   add("connecting is refused", {})->where = Where::kRefused;
   add("the name is not found", {})->where = Where::kNoName;
-  Fault* fault = add("connecting is not answered", {});
+  WireFault* fault = add("connecting is not answered", {});
   fault->where = Where::kDeaf;
   fault->stalls = true;
 
@@ -476,8 +476,8 @@ inline std::vector<Fault> AllFaults() {
   })->where = Where::kTls;
   const auto tls = [&](std::string name, SelfSignedOptions certificate,
                        bool trusted) {
-    Fault* const with = add(std::move(name), [](Actor& act) {
-      if (act.Moment()) ServeTls(act);
+    WireFault* const with = add(std::move(name), [](Actor& act) {
+      if (act.Moment()) ServeTls(act, act.Answer());
     });
     with->where = Where::kTls;
     with->certificate = certificate;
@@ -511,15 +511,15 @@ inline std::vector<Fault> AllFaults() {
 // The servers of one fault. Its clients must have left when it is destroyed.
 class Stage {
  public:
-  Stage(const Fault& fault, Play& play) : fault_(fault), play_(play) {
-    if (fault.where == Fault::Where::kTls) {
+  Stage(const WireFault& fault, Play& play) : fault_(fault), play_(play) {
+    if (fault.where == WireFault::Where::kTls) {
       certificate_.emplace(fault.certificate);
       tls_.reset(SSL_CTX_new(TLS_server_method()));
       SSL_CTX_use_certificate(tls_.get(), certificate_->certificate());
       SSL_CTX_use_PrivateKey(tls_.get(), certificate_->key());
     }
-    if (fault.where == Fault::Where::kRefused) refusing_.emplace();
-    if (fault.where == Fault::Where::kDeaf) deaf_.emplace();
+    if (fault.where == WireFault::Where::kRefused) refusing_.emplace();
+    if (fault.where == WireFault::Where::kDeaf) deaf_.emplace();
     elsewhere_.emplace([&play](RawConnection&) { play.Strayed(); });
     if (fault.script) {
       server_.emplace([this](RawConnection& peer) {
@@ -537,7 +537,7 @@ class Stage {
   }
 
   std::string base_url() const {
-    using Where = Fault::Where;
+    using Where = WireFault::Where;
     switch (fault_.where) {
       case Where::kServer:
         return server_->origin() + "/v1";
@@ -560,7 +560,7 @@ class Stage {
   }
 
  private:
-  const Fault& fault_;
+  const WireFault& fault_;
   Play& play_;
   std::optional<SelfSigned> certificate_;
   std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> tls_{nullptr, SSL_CTX_free};

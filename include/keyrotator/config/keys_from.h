@@ -32,6 +32,7 @@
 #include "keyrotator/api_key.h"
 #include "keyrotator/internal/header_text.h"
 #include "keyrotator/internal/read_file.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
 
 namespace keyrotator {
@@ -81,14 +82,14 @@ inline void CheckKeyText(std::string_view key, const std::string& where) {
 }
 
 // The keys in `text`, each once.
-inline std::vector<std::string> SplitKeys(std::string_view text,
-                                          const KeyFormat& format,
-                                          std::string_view where) {
+inline std::vector<SecretText> SplitKeys(std::string_view text,
+                                         const KeyFormat& format,
+                                         std::string_view where) {
   if (constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
       text.starts_with(kByteOrderMark)) {
     text.remove_prefix(kByteOrderMark.size());
   }
-  std::vector<std::string> keys;
+  std::vector<SecretText> keys;
   std::unordered_set<std::string_view> seen;
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::size_t end =
@@ -108,9 +109,9 @@ inline std::vector<std::string> SplitKeys(std::string_view text,
 }
 
 // The keys in a variable, which messages call `where`; empty if it is not set.
-inline std::vector<std::string> ReadVariable(const std::string& name,
-                                             std::string_view where,
-                                             const Environment& environment) {
+inline std::vector<SecretText> ReadVariable(const std::string& name,
+                                            std::string_view where,
+                                            const Environment& environment) {
   const char* const text = environment(name.c_str());
   if (text == nullptr) return {};
   return SplitKeys(text, kKeysInVariable, where);
@@ -136,9 +137,9 @@ inline void WarnOfReaders(mode_t mode, const std::string& where,
 }
 
 // The keys in a file, which messages call `where`.
-inline std::vector<std::string> ReadKeyFile(const std::filesystem::path& path,
-                                            const std::string& where,
-                                            const OnWarning& on_warning) {
+inline std::vector<SecretText> ReadKeyFile(const std::filesystem::path& path,
+                                           const std::string& where,
+                                           const OnWarning& on_warning) {
   FileText file;
   try {
     file = ReadFile(path, kLargestKeyFile, "a file with keys");
@@ -147,7 +148,8 @@ inline std::vector<std::string> ReadKeyFile(const std::filesystem::path& path,
   }
   CheckWriters(file.mode, where, "choose the keys");
   WarnOfReaders(file.mode, where, on_warning);
-  return SplitKeys(file.text, kKeysInFile, where);
+  const SecretText text(std::move(file.text));
+  return SplitKeys(text, kKeysInFile, where);
 }
 
 }  // namespace internal
@@ -169,11 +171,11 @@ inline ApiKeys FindKeysInEnv(
     const std::string& prefix = "OPENAI",
     const Environment& environment = SystemEnvironment) {
   const std::string single = prefix + "_API_KEY";
-  std::vector<std::string> keys =
+  std::vector<internal::SecretText> keys =
       internal::ReadVariable(single + "S", single + "S", environment);
   if (!keys.empty()) return keys;
   const auto take = [&](const std::string& name) {
-    for (std::string& key : internal::ReadVariable(name, name, environment))
+    for (auto& key : internal::ReadVariable(name, name, environment))
       keys.push_back(std::move(key));
   };
   take(single);

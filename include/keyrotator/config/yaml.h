@@ -36,6 +36,7 @@
 #include "keyrotator/http/url.h"
 #include "keyrotator/internal/header_text.h"
 #include "keyrotator/internal/read_file.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
 #include "keyrotator/retry_options.h"
 
@@ -330,7 +331,8 @@ inline std::vector<ProviderConfig> LoadProviders(
     throw ConfigError(fmt::format("{}: {}", path.string(), error.what()));
   }
   internal::CheckWriters(file.mode, path.string(), "choose where the keys go");
-  auto providers = ParseProviders(file.text, path.string(), environment);
+  const internal::SecretText text(std::move(file.text));
+  auto providers = ParseProviders(text, path.string(), environment);
   const auto has_key = [](const ProviderConfig& provider) {
     return std::any_of(
         provider.api_keys.begin(), provider.api_keys.end(),

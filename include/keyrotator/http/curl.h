@@ -24,6 +24,7 @@
 #include <chrono>
 #include <climits>
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <optional>
@@ -39,7 +40,9 @@
 #include "keyrotator/http/transfer.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/http/url.h"
+#include "keyrotator/internal/header_text.h"
 #include "keyrotator/internal/read_file.h"
+#include "keyrotator/internal/secret_text.h"
 
 namespace keyrotator {
 
@@ -101,7 +104,10 @@ class CurlTransfer {
     connection_.Set(CURLOPT_CUSTOMREQUEST, request_.method.c_str());
 
     for (const auto& [name, value] : request_.headers) {
-      AddHeader(value.empty() ? name + ";" : name + ": " + value);
+      std::string line;
+      line.reserve(name.size() + value.size() + 2);
+      line.append(name).append(value.empty() ? ";" : ": ").append(value);
+      AddHeader(std::move(line));
     }
     // Without a value: headers that libcurl would add by itself, and must not.
     if (!request_.headers.Find("Expect")) AddHeader("Expect:");
@@ -135,8 +141,9 @@ class CurlTransfer {
     connection_.Set(CURLOPT_SEEKDATA, this);
   }
 
-  void AddHeader(const std::string& line) {
-    curl_slist* longer = curl_slist_append(fields_.get(), line.c_str());
+  // The line may hold a key.
+  void AddHeader(const SecretText& line) {
+    curl_slist* longer = curl_slist_append(fields_.get(), line.text().c_str());
     if (longer == nullptr) throw std::bad_alloc();
     // The list's first node stays its first.
     if (!fields_) fields_.reset(longer);
@@ -376,7 +383,11 @@ class CurlTransfer {
   }
 
   struct ListDelete {
-    void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+    void operator()(curl_slist* list) const {
+      for (curl_slist* each = list; each != nullptr; each = each->next)
+        Wipe(each->data, std::strlen(each->data));
+      curl_slist_free_all(list);
+    }
   };
 
   CurlConnection& connection_;
@@ -428,7 +439,7 @@ class CurlTransport {
     if (auto refusal = internal::Refusal(request, url)) return refusal;
     auto connection = state_->idle.Take(url->origin);
     if (!connection) {
-      if (auto refusal = NoAuthorities(*url)) return refusal;
+      if (auto refusal = Misconfigured(*url)) return refusal;
       connection = std::make_unique<internal::CurlConnection>(url->origin,
                                                               state_->options);
     }
@@ -447,18 +458,28 @@ class CurlTransport {
     internal::IdlePool<internal::CurlConnection> idle;
   };
 
-  // OpenSSL would wait for a writer if ca_file is a pipe, and neither a stop nor
-  // a timeout would end that.
-  std::optional<TransportError> NoAuthorities(const internal::Url& url) const {
+  // Why the options cannot be used for that URL, or nothing.
+  std::optional<TransportError> Misconfigured(const internal::Url& url) const {
+    using Kind = TransportError::Kind;
+    const auto refuse = [&](Kind kind, const std::string& why) {
+      return TransportError{.kind = kind,
+                            .message = url.origin + ": " + why,
+                            .maybe_sent = false};
+    };
+    if (!internal::IsFieldValue(state_->options.user_agent)) {
+      return refuse(Kind::kBadUrl,
+                    "CurlOptions::user_agent holds a character that HTTP does "
+                    "not allow there");
+    }
+    // OpenSSL would wait for a writer if ca_file is a pipe, and neither a stop
+    // nor a timeout would end that.
     const std::string& path = state_->options.ca_file;
     struct stat status {};
     if (!url.tls || stat(path.c_str(), &status) != 0) return std::nullopt;
     const std::string why =
         internal::WhyNoFile(status.st_mode, "a file with certificates");
     if (why.empty()) return std::nullopt;
-    return TransportError{.kind = TransportError::Kind::kTls,
-                          .message = url.origin + ": ca_file: " + why,
-                          .maybe_sent = false};
+    return refuse(Kind::kTls, "ca_file: " + why);
   }
 
   std::unique_ptr<State> state_;

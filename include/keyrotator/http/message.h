@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "keyrotator/http/body_source.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
 
 namespace keyrotator {
@@ -55,6 +56,12 @@ class Headers {
   void Set(std::string name, std::string value) {
     Remove(name);
     Add(std::move(name), std::move(value));
+  }
+
+  // Overwrites the values of all fields, and empties them: a request's have held
+  // a secret.
+  void Wipe() noexcept {
+    for (Field& field : fields_) internal::Wipe(field.value);
   }
 
   // The value of the first field of that name, or none. Linear. The view lives

@@ -17,6 +17,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -26,9 +27,12 @@
 #include <string_view>
 #include <system_error>
 
+#include "keyrotator/internal/secret_text.h"
+
 namespace keyrotator::internal {
 
 struct FileText {
+  // It may hold secrets: Wipe it.
   std::string text;
   // The permissions of the file that was read, as stat gives them.
   mode_t mode = 0;
@@ -77,14 +81,21 @@ inline FileText ReadFile(const std::filesystem::path& path, std::size_t most,
     throw std::runtime_error(why);
 
   FileText result{.text = {}, .mode = status.st_mode};
+  struct Piece {
+    ~Piece() { Wipe(bytes.data(), bytes.size()); }
+    std::array<char, std::size_t{64} << 10> bytes;
+  } piece;
+  // A text that grows leaves copies behind.
+  result.text.reserve(std::min(most, static_cast<std::size_t>(status.st_size)) +
+                      piece.bytes.size());
   // Not status.st_size: a file of /proc says 0, and others may grow meanwhile.
-  std::array<char, std::size_t{64} << 10> piece;
   while (true) {
-    const ssize_t count = read(file.number, piece.data(), piece.size());
+    const ssize_t count =
+        read(file.number, piece.bytes.data(), piece.bytes.size());
     if (count == 0) return result;
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw std::runtime_error("cannot be read");
-    result.text.append(piece.data(), static_cast<std::size_t>(count));
+    result.text.append(piece.bytes.data(), static_cast<std::size_t>(count));
     if (result.text.size() > most)
       throw std::runtime_error(fmt::format("above {} MiB", most >> 20));
   }

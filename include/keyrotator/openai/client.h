@@ -291,11 +291,13 @@ class OpenAIClient {
   template <class OnEvent>
   void Send(TheFailover& failover, const Call& what, const CallOptions& call,
             typename Rotator::TimePoint deadline, OnEvent& on_event) {
-    const HttpRequest request =
-        Prepare(what, call, failover.key().Reveal(), deadline);
+    struct Wiped {
+      ~Wiped() { request.headers.Wipe(); }
+      HttpRequest request;
+    } sent{Prepare(what, call, failover.key().Reveal(), deadline)};
     Sink<OnEvent> sink(failover, on_event);
     const std::optional<TransportError> error =
-        transport_.Send(request, sink, call.stop);
+        transport_.Send(std::as_const(sent.request), sink, call.stop);
     failover.OnEnd(on_event, error ? &*error : nullptr);
   }
 
@@ -371,8 +373,11 @@ class OpenAIClient {
         what.stream ? "text/event-stream" : "application/json, */*;q=0.5");
     // Instead of one that the caller gave: a key that is not of the pool would
     // go out beside the pool's.
-    request.headers.Set(options_.auth_header,
-                        std::string(options_.auth_prefix).append(key));
+    std::string value;
+    value.reserve(options_.auth_prefix.size() + key.size());
+    request.headers.Set(
+        options_.auth_header,
+        std::move(value.append(options_.auth_prefix).append(key)));
     request.repeatable = options_.retry.retry_ambiguous;
     request.connect_timeout =
         std::chrono::ceil<milliseconds>(options_.connect_timeout);
