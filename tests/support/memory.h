@@ -19,6 +19,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <random>
 #include <string>
@@ -49,7 +51,10 @@ class MaskedSecret {
     return text;
   }
 
-  // Whether at `data` begins any part of it that tells it: its second half.
+  // The first character of what IsAt looks for: that alone tells nothing.
+  int first() const { return masked_[kSize / 2] ^ kMask; }
+  // Whether at `data` begins the part of it that is looked for: its second half,
+  // as the first bytes of memory that was given back are overwritten anyway.
   bool IsAt(const unsigned char* data) const {
     for (std::size_t i = 0; i < kSize / 2; ++i) {
       if ((data[i] ^ kMask) != masked_[kSize / 2 + i]) return false;
@@ -85,10 +90,17 @@ inline int CountInMemory(const MaskedSecret& secret) {
       if (size < static_cast<ssize_t>(kOverlap)) continue;
       const std::size_t last = std::min<std::size_t>(
           static_cast<std::size_t>(size) - kOverlap / 2, kPiece - 1);
-      for (std::size_t i = 0; i <= last; ++i) {
-        const std::uintptr_t address = at + i;
+      const unsigned char* const end_of_search = piece.data() + last + 1;
+      const unsigned char* here = piece.data();
+      while ((here = static_cast<const unsigned char*>(std::memchr(
+                  here, secret.first(),
+                  static_cast<std::size_t>(end_of_search - here)))) !=
+             nullptr) {
+        const std::uintptr_t address =
+            at + static_cast<std::uintptr_t>(here - piece.data());
         const bool is_own = address >= own && address < own + piece.size();
-        if (!is_own && secret.IsAt(&piece[i])) ++found;
+        if (!is_own && secret.IsAt(here)) ++found;
+        ++here;
       }
     }
   }
