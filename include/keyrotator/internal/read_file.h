@@ -55,8 +55,8 @@ inline std::string WhyNoFile(mode_t mode, std::string_view expected) {
 // the caller knows how to call the file. `expected` is as above. Linear.
 inline FileText ReadFile(const std::filesystem::path& path, std::size_t most,
                          std::string_view expected) {
-  const auto system_error = [] {
-    return std::runtime_error(std::generic_category().message(errno));
+  const auto system_error = [](int number) {
+    return std::runtime_error(std::generic_category().message(number));
   };
   struct Descriptor {
     ~Descriptor() {
@@ -70,13 +70,13 @@ inline FileText ReadFile(const std::filesystem::path& path, std::size_t most,
       open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)};
   struct stat status {};
   if (file.number < 0) {
+    const int number = errno;
     // All that open says of a socket is "No such device or address".
-    const auto error = system_error();
     if (stat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode))
       throw std::runtime_error(WhyNoFile(status.st_mode, expected));
-    throw error;
+    throw system_error(number);
   }
-  if (fstat(file.number, &status) != 0) throw system_error();
+  if (fstat(file.number, &status) != 0) throw system_error(errno);
   if (const std::string why = WhyNoFile(status.st_mode, expected); !why.empty())
     throw std::runtime_error(why);
 
