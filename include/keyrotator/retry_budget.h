@@ -31,8 +31,8 @@ namespace keyrotator {
 // on to another key is none.
 //
 // With the defaults nothing is lost that retries would save while up to a third
-// of all sends fail, or while all do for a second and a half; an outage of a
-// minute adds 6 % to what the provider gets, where it was 180 %
+// of all sends fail, or while all do for a second; an outage of a minute adds 6 %
+// to what the provider gets, where it was 150 to 180 %
 // (tests/benchmarks/goodput/outages.h).
 struct RetryBudget {
   // >= 0. Infinite: there is no budget, and each request has all its retries.
