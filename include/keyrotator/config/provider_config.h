@@ -33,6 +33,7 @@
 #include "keyrotator/config/near_miss.h"
 #include "keyrotator/cooldown.h"
 #include "keyrotator/internal/text.h"
+#include "keyrotator/retry_budget.h"
 #include "keyrotator/retry_options.h"
 
 namespace keyrotator {
@@ -73,6 +74,8 @@ struct ProviderConfig {
   std::optional<Span> max_cooldown = {};
 
   RetryOptions retry = {};
+  // Empty: RotatorOptions::retry_budget.
+  std::optional<RetryBudget> retry_budget = {};
 
   // The header that carries the key, and the text before the key. Azure:
   // "api-key" and nothing.
