@@ -22,7 +22,8 @@ namespace keyrotator {
 // key is not a retry and is not counted.
 struct RetryOptions {
   // Retries after an answer that was not the key's fault: overload, a passing
-  // failure, a lost connection. >= 0.
+  // failure, a lost connection. >= 0. While much fails there are fewer: see
+  // RotatorOptions::retry_budget.
   int max_retries = 2;
   // The wait before a retry doubles from the first of these up to the second,
   // and is shortened by a random part of up to a quarter, as in the official

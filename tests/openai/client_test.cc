@@ -247,6 +247,34 @@ TEMPLATE_TEST_CASE("a failing provider is asked again with the same key",
   CHECK(failed.message.find("try again later") != std::string::npos);
 }
 
+TEMPLATE_TEST_CASE("clients of one rotator share its budget, and say so",
+                   "[client][budget]", CurlTransport) {
+  const bool stream = GENERATE(false, true);
+  Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"), {},
+                        {.retry_budget = {.ratio = 0, .per_second = 0.2}});
+  OpenAIClient other(setup.provider.base_url(), setup.rotator,
+                     MakeTransport<TestType>(), testing::Exact());
+  const auto send = [&](auto& client) {
+    return stream ? client.ChatCompletionStream(Chat("gpt-4o", true),
+                                                [](const SseEvent&) {})
+                  : client.ChatCompletion(Chat());
+  };
+  setup.provider.Inject({.status = 503, .times = 5});
+  // Two retries are all there is.
+  const Reply first = send(setup.client);
+  CHECK(Trail(first) == "A 503, A 503, A 503");
+  CHECK_FALSE(first.over_budget);
+  const Reply second = send(other);
+  CHECK(Trail(second) == "A 503");
+  CHECK(second.outcome == Outcome::kUnavailable);
+  CHECK(second.over_budget);
+  CHECK(second.status == 503);
+  CHECK_THAT(second.message, testing::ContainsSubstring("retry_budget"));
+  CHECK(setup.rotator.RefusedRetries() == 1);
+  setup.clock.Advance(11s);
+  CHECK(Trail(send(other)) == "A 503, A 200");
+}
+
 TEMPLATE_TEST_CASE("a dropped connection is tried again", "[client][S15]",
                    CurlTransport) {
   const auto kind = GENERATE(Fault::Kind::kReset, Fault::Kind::kResetInBody,

@@ -34,6 +34,7 @@
 #include "keyrotator/cooldown.h"
 #include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
+#include "keyrotator/retry_budget.h"
 #include "keyrotator/retry_options.h"
 
 namespace keyrotator {
@@ -75,6 +76,8 @@ struct ProviderConfig {
   std::optional<Span> max_cooldown = {};
 
   RetryOptions retry = {};
+  // Empty: RotatorOptions::retry_budget.
+  std::optional<RetryBudget> retry_budget = {};
 
   // The header that carries the key, and the text before the key. Azure:
   // "api-key" and nothing.

@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -38,6 +39,7 @@
 #include "keyrotator/internal/read_file.h"
 #include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
+#include "keyrotator/retry_budget.h"
 #include "keyrotator/retry_options.h"
 
 namespace keyrotator {
@@ -149,6 +151,7 @@ class ProvidersReader : public YamlFields {
                  Into(multiplier, Bound{"a number of at least 1", 1})},
                 {"quota_cooldown", Into(out.retry.quota_cooldown)},
                 {"retry", Into(out.retry, &Self::ReadRetry)},
+                {"retry_budget", Into(out.retry_budget, &Self::ReadBudget)},
                 {"auth", Into(out, &Self::ReadAuth)},
                 {"allow_http", Into(out.allow_http)},
                 {"models", Into(out.models)}});
@@ -174,6 +177,20 @@ class ProvidersReader : public YamlFields {
                 {"deadline", Into(out.deadline)},
                 {"retry_ambiguous", Into(out.retry_ambiguous)}});
     out.max_retries = attempts - 1;
+  }
+
+  // Its fields, or false for none.
+  void ReadBudget(const Value& value, std::optional<RetryBudget>& out) {
+    RetryBudget& budget = out.emplace();
+    if (value.node.IsScalar()) {
+      bool bounded = true;
+      Read(value, bounded);
+      if (!bounded) budget.ratio = std::numeric_limits<double>::infinity();
+      return;
+    }
+    const Bound bound{"a number of at least 0"};
+    ReadFields(value, {{"ratio", Into(budget.ratio, bound)},
+                       {"per_second", Into(budget.per_second, bound)}});
   }
 
   void ReadAuth(const Value& value, ProviderConfig& out) {

@@ -102,6 +102,9 @@ struct Reply {
   std::string message = {};
   // Each send, in order.
   std::vector<Attempt> trail = {};
+  // Whether it would have been sent again, had not too many requests failed: see
+  // RetryBudget. The outcome is kUnavailable then.
+  bool over_budget = false;
   // How long until it is worth trying again, if that is known.
   std::optional<std::chrono::nanoseconds> retry_in = {};
 
@@ -407,6 +410,7 @@ class OpenAIClient {
     reply.code = failover.verdict().code;
     reply.message = failover.message();
     reply.trail = failover.trail();
+    reply.over_budget = failover.over_budget();
     if (const auto at = failover.retry_at()) {
       reply.retry_in =
           std::max<Span>(*at - rotator_.clock().now(), Span::zero());

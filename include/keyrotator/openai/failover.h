@@ -227,6 +227,9 @@ class Failover {
   const std::vector<Attempt>& trail() const { return trail_; }
   // For people: what went wrong and what to do about it; empty after kOk.
   const std::string& message() const { return message_; }
+  // Whether it would have been sent again, had not too many requests failed: see
+  // RetryBudget. The outcome is kUnavailable then.
+  bool over_budget() const { return over_budget_; }
   // When it is worth trying again, if that is known.
   std::optional<TimePoint> retry_at() const {
     return retry_at_ == internal::kNever ? std::nullopt
@@ -245,6 +248,7 @@ class Failover {
     state_ = State::kInFlight;
     prefer_.reset();
     sent_at_ = now;
+    rotator_.CountSend();
     settled_ = false;
     using internal::Expected;
     answer_.emplace(classifier_,
@@ -385,14 +389,16 @@ class Failover {
     }
   }
 
-  // The same key once more, after a wait, if that is allowed and in time.
+  // The same key once more, after a wait, if that is allowed, in time and within
+  // the budget that all requests share.
   void Retry(KeyId key, internal::Nanos now, bool ambiguous) {
     const internal::Nanos until = internal::SaturatingAdd(
         now, internal::RetryWait(options_, retries_, verdict_.retry_after));
-    const bool allowed = retries_ < options_.max_retries &&
-                         verdict_.should_retry != false &&
-                         (options_.retry_ambiguous || !ambiguous);
-    if (!allowed || until >= deadline_) {
+    const bool allowed =
+        retries_ < options_.max_retries && verdict_.should_retry != false &&
+        (options_.retry_ambiguous || !ambiguous) && until < deadline_;
+    if (!rotator_.MayRetry(allowed)) {
+      over_budget_ = allowed;
       if (verdict_.retry_after) retry_at_ = until;
       Finish(Outcome::kUnavailable);
       return;
@@ -427,7 +433,8 @@ class Failover {
     message_ =
         internal::Explain(outcome, trail_, verdict_, request_.scope,
                           std::chrono::nanoseconds(
-                              internal::SaturatingSubtract(retry_at_, Now())));
+                              internal::SaturatingSubtract(retry_at_, Now())),
+                          over_budget_);
     return {};
   }
 
@@ -446,6 +453,7 @@ class Failover {
   std::optional<KeyId> prefer_;
   internal::TriedKeys tried_;
   bool forbidden_ = false;  // a key was refused by x-should-retry
+  bool over_budget_ = false;
 
   // The send that is in flight, or the last.
   std::optional<internal::Answer<Classifier>> answer_;

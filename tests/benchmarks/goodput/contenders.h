@@ -40,6 +40,7 @@ struct Rules {
   bool wait = true;    // else who finds no key gives up
   std::size_t max_waiters = 0;
   Cooldown guess = RetryOptions().guess;
+  RetryBudget budget = {};
 };
 
 // The answer as one would have it who does not read some of it.
@@ -87,7 +88,12 @@ class Ours final : public Contender {
 
   void OnAnswer(std::size_t request, HttpResponse response) override {
     Hide(response, rules_);
-    active_[request]->failover.Report(std::move(response));
+    if (response.status == 0) {
+      active_[request]->failover.Report(
+          TransportError{.message = "connection reset"});
+    } else {
+      active_[request]->failover.Report(std::move(response));
+    }
     GoOn(request);
   }
 
@@ -148,6 +154,7 @@ class Ours final : public Contender {
     RotatorOptions options;
     options.trial_after_guess = rules.trial;
     options.max_waiters = rules.max_waiters;
+    options.retry_budget = rules.budget;
     return options;
   }
 

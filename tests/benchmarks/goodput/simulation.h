@@ -32,6 +32,7 @@ struct Fate {
   std::size_t key = 0;  // that served it
   std::size_t sends = 0;
   Nanos sent = 0;  // the last time
+  Nanos ended = 0;
 };
 
 // What a contender can do and see.
@@ -132,9 +133,11 @@ class Simulation final : public World {
 
   void Finish(std::size_t request, bool served) override {
     fates_[request].served = served;
+    fates_[request].ended = now();
     --open_;
   }
 
+  const Provider& provider() const { return provider_; }
   const std::vector<Fate>& fates() const { return fates_; }
   std::size_t refusals() const { return refusals_; }
   // What each organisation served of the first 10,000 requests, in requests
