@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -642,6 +644,57 @@ TEST_CASE("a file that cannot be read is told", "[yaml]") {
   REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
   CHECK_THROWS_WITH(LoadProviders(pipe),
                     pipe + ": a pipe, where a YAML file should be");
+  CHECK_THROWS_WITH(LoadProviders("/dev/zero"),
+                    "/dev/zero: a device, where a YAML file should be");
+  const std::string large = (directory / "large").string();
+  WriteFile(large, "");
+  std::filesystem::resize_file(large, (std::uintmax_t{64} << 20) + 1);
+  CHECK_THROWS_WITH(LoadProviders(large), large + ": above 64 MiB");
+}
+
+TEST_CASE("a configuration that all can write is refused", "[yaml]") {
+  const TemporaryDirectory directory;
+  const std::string path = (directory / "providers.yaml").string();
+  WriteFile(path, Provider(""));
+  std::filesystem::permissions(path, std::filesystem::perms(0602));
+  CHECK_THROWS_WITH(LoadProviders(path),
+                    path +
+                        ": every user may write to it, and so choose where the "
+                        "keys go; chmod o-w it");
+}
+
+TEST_CASE("a configuration with keys that others can read is told of",
+          "[yaml]") {
+  const TemporaryDirectory directory;
+  const std::string path = (directory / "providers.yaml").string();
+  const auto told = [&](const std::string& text, int mode) {
+    WriteFile(path, text);
+    std::filesystem::permissions(path,
+                                 static_cast<std::filesystem::perms>(mode));
+    std::string warnings;
+    CHECK(LoadProviders(path, Variables({{"KEY", "sk-a"}}),
+                        [&](const std::string& text_of_one) {
+                          warnings += text_of_one + "\n";
+                        })
+              .size() == 1);
+    return warnings;
+  };
+  const std::string named =
+      "providers: [{ name: a, base_url: https://a, api_key_env: KEY }]";
+  const std::string bare = Provider("");
+  const std::string field =
+      "providers: [{ name: a, base_url: https://a, "
+      "api_keys: [{ key_env: KEY }, { key: sk-b }] }]";
+  CHECK(told(named, 0644).empty());
+  for (const std::string& text : {bare, field}) {
+    CHECK(told(text, 0600).empty());
+    CHECK(told(text, 0644) ==
+          path + ": every user may read the keys in it; chmod go-r it\n");
+    CHECK(told(text, 0640) ==
+          path +
+              ": the group of the file may read the keys in it; chmod g-r "
+              "it\n");
+  }
 }
 
 }  // namespace

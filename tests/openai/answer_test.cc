@@ -200,7 +200,8 @@ TEST_CASE("JSON or a page in place of a stream is a body", "[answer]") {
   Reading it(true);
   it.answer.OnHead(200, {{"content-TYPE", "text/event-stream"}, {"x", "y"}});
   CHECK(it.Body("\r\n ") == Flow::kIdle);
-  CHECK(it.Body(body) == Flow::kMore);
+  // No event, so no life: see HttpRequest::begin_timeout.
+  CHECK(it.Body(body) == Flow::kIdle);
   CHECK(it.answer.response().body == body);
   CHECK_FALSE(it.answer.response().headers.Find("Content-Type"));
   CHECK(it.answer.response().headers.Find("x") == "y");
@@ -230,6 +231,40 @@ TEST_CASE("the answer to HEAD is good without a body", "[answer]") {
     CHECK(ending.verdict.kind ==
           (status == 200 ? VerdictKind::kOk : VerdictKind::kRateLimited));
   }
+}
+
+TEST_CASE("a good body above the limit is read no further and is an error",
+          "[answer]") {
+  for (const bool events : {false, true}) {
+    for (const std::size_t size : {10, 11}) {
+      PlainClassifier classifier;
+      internal::Answer answer(
+          classifier,
+          events ? internal::Expected::kEvents : internal::Expected::kBody, 10);
+      const auto sink = [](const SseEvent&) {};
+      answer.OnHead(200, {});
+      static_cast<void>(answer.OnBody("{\"id\"", kNow, sink));
+      const Flow flow = answer.OnBody(std::string(size - 5, ' '), kNow, sink);
+      CHECK((flow == Flow::kStop) == (size > 10));
+      const Ending ending = answer.End(nullptr, kNow, sink);
+      if (size <= 10) continue;
+      CHECK(ending.verdict.kind == VerdictKind::kTransient);
+      CHECK(ending.verdict.should_retry == false);
+      CHECK(ending.ambiguous);
+      CHECK_THAT(ending.verdict.message,
+                 testing::ContainsSubstring("above 10 bytes"));
+      CHECK(answer.response().body.empty());
+    }
+  }
+  // What is no success is cut, and says what it says.
+  PlainClassifier classifier;
+  internal::Answer answer(classifier, internal::Expected::kBody, 10);
+  const auto sink = [](const SseEvent&) {};
+  answer.OnHead(429, {});
+  CHECK(answer.OnBody(std::string(300'000, ' '), kNow, sink) == Flow::kMore);
+  CHECK(answer.End(nullptr, kNow, sink).verdict.kind ==
+        VerdictKind::kRateLimited);
+  CHECK(answer.response().body.size() == internal::kMaxErrorBody);
 }
 
 // ---- A raw sink ----

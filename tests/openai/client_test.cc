@@ -447,6 +447,34 @@ TEMPLATE_TEST_CASE("a deadline of a call also bounds the answer", "[client]",
   CHECK(reply.message.find("50 ms") != std::string::npos);
 }
 
+TEMPLATE_TEST_CASE("a deadline of a call bounds a stream up to its first event",
+                   "[client]", CurlTransport) {
+  // Nothing at all; life that is no event; an error without end, at which a
+  // client that is asked for a stream would look for ever.
+  const std::string begin = GENERATE(
+      as<std::string>(), "", "HTTP/1.1 200 OK\r\n\r\n: ",
+      "HTTP/1.1 500 Oops\r\nContent-Length: 99999\r\n\r\n{\"error\":\"");
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write(begin);
+    peer.Drip(std::string(begin.empty() ? 0 : 9'000, 'x'), 5ms);
+    peer.WaitUntilPeerLeaves();
+  });
+  Client<TestType> pool(server.origin(), Pool("A"),
+                        {.retry = {.max_retries = 0}});
+  Reply reply;
+  const auto took = Took([&] {
+    reply = pool.client.ChatCompletionStream(Chat("m", true), Listener(),
+                                             {.deadline = 50ms});
+  });
+  INFO(reply.message);
+  CHECK(took < kSoon);
+  CHECK(reply.outcome == Outcome::kUnavailable);
+  if (reply.status == 0)
+    CHECK(reply.message.find("no answer began within 50 ms") !=
+          std::string::npos);
+}
+
 TEMPLATE_TEST_CASE("an answer is bounded by the request timeout", "[client]",
                    CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}, .latency = 30s}, Pool("A"),
@@ -568,12 +596,12 @@ TEMPLATE_TEST_CASE("a stream that stays open after [DONE] is let go",
 
 TEMPLATE_TEST_CASE("a healthy stream is not cut by the request timeout",
                    "[client][S13]", CurlTransport) {
-  // Eight events and more, so the whole takes at least 240 ms.
-  Setup<TestType> setup({.keys = {{"sk-a", {}}}, .event_interval = 30ms},
+  // Eight events and more, so the whole takes at least 560 ms.
+  Setup<TestType> setup({.keys = {{"sk-a", {}}}, .event_interval = 70ms},
                         Pool("A"), {.request_timeout = 100ms});
   Listener listener;
   const Reply reply = setup.client.ChatCompletionStream(
-      Chat("m", true), std::ref(listener), {.deadline = 100ms});
+      Chat("m", true), std::ref(listener), {.deadline = 500ms});
   INFO(reply.message);
   CHECK(reply.ok());
   CHECK(listener.text == kAnswerText);

@@ -528,6 +528,21 @@ TEST_CASE("an overloaded provider is asked again with the same key",
   CHECK(bench.pool.Available() == 3);
 }
 
+TEST_CASE("a retry stays with its key, however short its wait is",
+          "[failover][S9]") {
+  const int longest = GENERATE(1, 8);
+  Bench bench("AB");
+  bench.script["A"] = {Status(500)};
+  // Equal waits, shortened by chance.
+  bench.options.initial_backoff = 1s;
+  bench.options.max_backoff = std::chrono::seconds(longest);
+  bench.options.random = [] { return 0.9; };
+  TheFailover failover = bench.Make();
+  Run(bench, failover);
+  REQUIRE(failover.trail().size() == 3);
+  for (const Attempt& attempt : failover.trail()) CHECK(attempt.key == "A");
+}
+
 TEST_CASE("a lost connection is tried again with the same key",
           "[failover][S15]") {
   using Kind = TransportError::Kind;

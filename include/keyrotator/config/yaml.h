@@ -37,6 +37,7 @@
 #include "keyrotator/http/url.h"
 #include "keyrotator/internal/header_text.h"
 #include "keyrotator/internal/read_file.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
 #include "keyrotator/retry_budget.h"
 #include "keyrotator/retry_options.h"
@@ -59,11 +60,16 @@ std::vector<ProviderConfig> ParseProviders(
     std::string_view text, std::string_view file = "YAML",
     const Environment& environment = SystemEnvironment);
 
-// The providers of a file. Throws as ParseProviders does, and for what is not a
-// regular file or cannot be read.
+// The providers of a file; symbolic links are followed. Throws as ParseProviders
+// does, and for what is not a regular file (it never waits for a pipe), cannot
+// be read or may be written by every user, who could then send the keys
+// elsewhere. `on_warning` is told if the file itself holds keys, and others than
+// its owner may read it; of files that it names, whoever reads their keys is
+// told (ResolveKeys).
 std::vector<ProviderConfig> LoadProviders(
     const std::filesystem::path& path,
-    const Environment& environment = SystemEnvironment);
+    const Environment& environment = SystemEnvironment,
+    const OnWarning& on_warning = {});
 
 namespace internal {
 
@@ -333,14 +339,25 @@ inline std::vector<ProviderConfig> ParseProviders(
 }
 
 inline std::vector<ProviderConfig> LoadProviders(
-    const std::filesystem::path& path, const Environment& environment) {
-  std::string text;
+    const std::filesystem::path& path, const Environment& environment,
+    const OnWarning& on_warning) {
+  internal::FileText file;
   try {
-    text = internal::ReadFile(path, internal::kLongestYaml, "a YAML file").text;
+    file = internal::ReadFile(path, internal::kLongestYaml, "a YAML file");
   } catch (const std::runtime_error& error) {
     throw ConfigError(fmt::format("{}: {}", path.string(), error.what()));
   }
-  return ParseProviders(text, path.string(), environment);
+  internal::CheckWriters(file.mode, path.string(), "choose where the keys go");
+  const internal::SecretText text(std::move(file.text));
+  auto providers = ParseProviders(text, path.string(), environment);
+  const auto has_key = [](const ProviderConfig& provider) {
+    return std::any_of(
+        provider.api_keys.begin(), provider.api_keys.end(),
+        [](const KeyConfig& entry) { return !entry.key.empty(); });
+  };
+  if (std::any_of(providers.begin(), providers.end(), has_key))
+    internal::WarnOfReaders(file.mode, path.string(), on_warning);
+  return providers;
 }
 
 }  // namespace keyrotator

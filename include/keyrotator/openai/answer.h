@@ -85,8 +85,10 @@ class Answer {
  public:
   using WallTime = std::chrono::system_clock::time_point;
 
-  Answer(Classifier& classifier, Expected expected)
-      : classifier_(classifier), expected_(expected) {}
+  // `max_body`: of a success that is no stream, in bytes.
+  Answer(Classifier& classifier, Expected expected,
+         std::size_t max_body = kMaxBody)
+      : classifier_(classifier), expected_(expected), max_body_(max_body) {}
 
   void OnHead(int status, Headers headers) {
     response_ = {.status = status, .headers = std::move(headers), .body = {}};
@@ -118,16 +120,21 @@ class Answer {
       }
     }
     // No error needs more than that to be understood.
-    const std::size_t room =
-        kMaxErrorBody - std::min(kMaxErrorBody, response_.body.size());
-    response_.body.append(IsSuccess(response_.status) ? bytes
-                                                      : bytes.substr(0, room));
-    return Flow::kMore;
+    const bool good = IsSuccess(response_.status);
+    const std::size_t most = good ? max_body_ : kMaxErrorBody;
+    const std::size_t room = most - std::min(most, response_.body.size());
+    too_large_ = too_large_ || (good && bytes.size() > room);
+    if (too_large_) return Flow::kStop;
+    response_.body.append(bytes.substr(0, room));
+    // In the place of a stream it is no life: a stream may take its time, what
+    // came instead may not.
+    return expected_ == Expected::kEvents ? Flow::kIdle : Flow::kMore;
   }
 
   // The transfer is over, with `error` if it did not end well.
   template <class Sink>
   Ending End(const TransportError* error, WallTime now, Sink&& sink) {
+    if (too_large_) return TooLarge();
     if (reading_ == Reading::kBody) {
       // A refusal whose body was cut is still a refusal.
       const bool refused =
@@ -197,6 +204,16 @@ class Answer {
             .should_retry = {},
             .code = {},
             .message = std::move(message)};
+  }
+
+  // It would be as large when it is sent again, and with any key.
+  Ending TooLarge() {
+    response_.body.clear();
+    Verdict verdict = Failure(VerdictKind::kTransient,
+                              "its body is above " + std::to_string(max_body_) +
+                                  " bytes, unpacked (ClientOptions::max_body)");
+    verdict.should_retry = false;
+    return {.verdict = std::move(verdict), .ambiguous = true};
   }
 
   // Its first byte tells a stream from JSON or HTML that came in its place; the
@@ -363,14 +380,16 @@ class Answer {
 
   Classifier& classifier_;
   const Expected expected_;
+  const std::size_t max_body_;
   HttpResponse response_;
   Reading reading_ = Reading::kBody;
   SseParser parser_;
   RawEvents raw_;
   bool delivered_ = false;
-  bool whole_ = false;            // the answer is complete
-  bool done_ = false;             // "[DONE]"
-  bool sink_stopped_ = false;     // the sink wants no more
+  bool whole_ = false;         // the answer is complete
+  bool done_ = false;          // "[DONE]"
+  bool sink_stopped_ = false;  // the sink wants no more
+  bool too_large_ = false;
   std::optional<Verdict> error_;  // in the stream
 };
 

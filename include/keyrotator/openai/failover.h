@@ -37,6 +37,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -71,6 +72,9 @@ struct FailoverRequest {
   std::optional<KeyId> prefer = {};
   bool stream = false;  // the answer is to be read as server-sent events
   bool head = false;    // the method is HEAD, whose answer has no body
+  // Of a good answer that is no stream, in bytes; a larger one is read no
+  // further, and is an error. Of other answers 256 KiB are read.
+  std::size_t max_body = internal::kMaxBody;
 };
 
 enum class Do { kSend, kWait, kInFlight, kDone };
@@ -247,9 +251,11 @@ class Failover {
     rotator_.CountSend();
     settled_ = false;
     using internal::Expected;
-    answer_.emplace(classifier_, request_.stream ? Expected::kEvents
-                                 : request_.head ? Expected::kHead
-                                                 : Expected::kBody);
+    answer_.emplace(classifier_,
+                    request_.stream ? Expected::kEvents
+                    : request_.head ? Expected::kHead
+                                    : Expected::kBody,
+                    request_.max_body);
     return {.what = Do::kSend, .until = At(deadline_)};
   }
 
@@ -399,6 +405,7 @@ class Failover {
     }
     ++retries_;  // sent, unless the request ends before
     backoff_until_ = until;
+    tried_.Retry(key, until);
     prefer_ = key;
   }
 
