@@ -44,13 +44,13 @@ Count Run(LearnedPace& pace, Bucket& bucket, Nanos hint, Nanos from, Nanos to,
   Nanos shut_until = from;
   for (Nanos now = from; now < to; now += 5 * kMillisecond) {
     while (now >= shut_until && pace.Fits(now)) {
-      pace.Take(now);
+      const PacePlace lease = pace.Take(now);
       if (bucket.Admit(now)) {
         ++count.served;
         pace.Succeed(now);
       } else {
         ++count.refused;
-        shut_until = now + pace.Refuse(hint, kSecond, now, longest);
+        shut_until = now + pace.Refuse(hint, kSecond, now, longest, lease);
         pace.HoldUntil(shut_until);
       }
     }

@@ -75,6 +75,7 @@ struct CallOptions {
   // See PickHint.
   std::string affinity = {};
   double cost = 0;
+  Priority priority = Priority::kInteractive;
   // For the whole call instead of RetryOptions::deadline, and then also for an
   // answer that is under way; for a stream up to its first event.
   std::optional<Span> deadline = {};
@@ -267,6 +268,7 @@ class OpenAIClient {
                          {.scope = Scope(what, call),
                           .affinity = call.affinity,
                           .cost = call.cost,
+                          .priority = call.priority,
                           .prefer = what.prefer,
                           .stream = what.stream,
                           .head = what.method == "HEAD",

@@ -68,6 +68,7 @@ struct FailoverRequest {
   std::string scope = {};
   std::string affinity = {};
   double cost = 0;
+  Priority priority = Priority::kInteractive;
   // A key to begin with if it is usable, out of turn.
   std::optional<KeyId> prefer = {};
   bool stream = false;  // the answer is to be read as server-sent events
@@ -267,7 +268,9 @@ class Failover {
             .affinity = request_.affinity,
             .exclude = excluded,
             .prefer = prefer_,
-            .cost = request_.cost};
+            .cost = request_.cost,
+            .priority = request_.priority,
+            .initial_window = options_.initial_window};
   }
 
   static internal::Nanos ReturnOf(const typename Rotator::Outlook& outlook) {
