@@ -10,6 +10,7 @@
 //   goodput_bench --outages   only what becomes of requests while the provider
 //                             fails; a part of it belongs to --check
 // and with each of them
+//   --batches    only the batches
 //   --svg FILE                a plot of the telling cells
 //   --cell TEXT, --contender TEXT   only those with that in their name, and
 //                             no outages
@@ -52,6 +53,7 @@ struct Options {
   bool telling = false;
   bool check = false;
   bool outages = false;
+  bool batches = false;
   std::string cell;
   std::string contender;
   std::string svg;
@@ -77,7 +79,15 @@ std::vector<Row> MakeRows(const Options& options) {
     rows.push_back({std::move(cell), entry, kind,
                     options.seeds > 0 ? options.seeds : seeds});
   };
-  add(AffinityCell(), ByAffinity(), Kind::kOurs, options.check ? 1 : 3);
+  if (!options.batches)
+    add(AffinityCell(), ByAffinity(), Kind::kOurs, options.check ? 1 : 3);
+  for (const Cell& cell : BatchCells())
+    add(cell, ByHeadroom(), Kind::kOurs, options.check ? 1 : 3);
+  for (const Cell& cell : MixedCells()) {
+    add(cell, ByHeadroom(), Kind::kOurs, options.check ? 1 : 3);
+    if (!options.check) add(cell, WithoutPriorities(), Kind::kVariant, 1);
+  }
+  if (options.batches) return rows;
   if (options.check) {
     for (const Cell& cell : CheckedCells())
       add(cell, ByHeadroom(), Kind::kOurs, 1);
@@ -214,6 +224,10 @@ int main(int argc, char** argv) {
     const std::string value = i + 1 < argc ? argv[i + 1] : "";
     if (argument == "--telling") {
       options.telling = true;
+      continue;
+    }
+    if (argument == "--batches") {
+      options.batches = true;
       continue;
     }
     if (argument == "--check") {

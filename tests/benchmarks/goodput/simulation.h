@@ -50,7 +50,7 @@ class World {
 
   Nanos now() const { return clock.now().time_since_epoch().count(); }
   Nanos Deadline(std::size_t request) const {
-    return requests[request].arrival + kPatience;
+    return requests[request].arrival + FromSeconds(cell.patience);
   }
 
   const Cell& cell;
@@ -119,7 +119,7 @@ class Simulation final : public World {
     ++active.generation;
     Dice dice(seed_ ^ (request * 0x9e3779b97f4a7c15u + fate.sends++));
     active.way = FromSeconds(0.03 + 0.02 * dice.Uniform());
-    active.service = FromSeconds(dice.LogNormal(0.8, 0.5));
+    active.service = FromSeconds(dice.LogNormal(cell.latency, 0.5));
     Push(now() + active.way, Event::Kind::kAtServer, request);
   }
 
