@@ -1198,8 +1198,11 @@ TEST_CASE("of those who wait a batch is served after all that are interactive",
   pool.clock.Advance(seconds(10));
   pool.rotator.Poll();
   // A key that has returned serves one, and two for each that turns out well.
-  for (std::size_t i = 0; i < leases.size(); ++i)
-    pool.rotator.MarkSucceeded(leases[i]);
+  while (!leases.empty()) {
+    const Lease lease = std::move(leases.front());
+    leases.erase(leases.begin());
+    pool.rotator.MarkSucceeded(lease);
+  }
   CHECK(served == "ab123");
 }
 

@@ -236,7 +236,7 @@ TEST_CASE("the answer to HEAD is good without a body", "[answer]") {
 TEST_CASE("a good body above the limit is read no further and is an error",
           "[answer]") {
   for (const bool events : {false, true}) {
-    for (const std::size_t size : {10, 11}) {
+    for (const std::size_t size : {10U, 11U}) {
       PlainClassifier classifier;
       internal::Answer answer(
           classifier,

@@ -81,7 +81,7 @@ TEST_CASE("the search finds six characters in every form, and no fewer",
     CHECK_FALSE(FindLeak("x" + part.substr(0, 5) + "x", kSecret));
     // Base64 of it amid something else, in each of three positions; a few bits
     // at its ends are decided by its neighbours.
-    for (const std::size_t before : {0, 1, 2}) {
+    for (const std::size_t before : {0U, 1U, 2U}) {
       const std::string whole = std::string(before, 'y') + kSecret;
       CHECK(FindLeak(leaks_internal::InBase64(whole, 0), kSecret));
     }

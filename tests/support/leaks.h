@@ -89,7 +89,7 @@ inline std::optional<std::size_t> FindLeak(std::string_view text,
           FindPart(leaks_internal::Unescaped(text), secret, kTelling)) {
     return at;
   }
-  for (const std::size_t before : {0, 1, 2}) {
+  for (const std::size_t before : {0U, 1U, 2U}) {
     // Eight of these hold six bytes, or all of them but a few bits.
     if (const auto at =
             FindPart(text, leaks_internal::InBase64(secret, before), 8)) {
