@@ -625,7 +625,8 @@ TEMPLATE_TEST_CASE("comments do not keep a stream alive", "[client]",
     reply =
         pool.client.ChatCompletionStream(Chat("m", true), std::ref(listener));
   });
-  CHECK(took < kSoon);
+  // A flood of comments is read as fast as it can be, which a sanitizer makes slow.
+  CHECK(took < 10 * kSoon);
   CHECK(reply.outcome == (begun ? Outcome::kCut : Outcome::kUnavailable));
   CHECK(reply.trail.size() == (begun ? 1 : 3));
   CHECK(listener.events == (begun ? 1 : 0));
