@@ -260,7 +260,7 @@ inline std::vector<Cell> BatchCells() {
     // Fewer than the first window: nobody waits.
     add(eight, kNothing, 30, 0, 0, 0);
     // A window that is used up is back after a minute at the latest, or not.
-    add(eight, kGemini, 700, 0.15, 3.2, 9);
+    add(eight, kGemini, 700, 0.15, 3.5, 13);
     // The last key to have one left is found late.
     add(TwoHundred(), kOpenAI, 3000, 0.08, 2, 8);
     add(TwoHundred(), kNothing, 3000, 0.5, 2, 8);
