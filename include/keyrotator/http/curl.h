@@ -161,14 +161,10 @@ class CurlTransfer {
       }
       int running = 0;
       CURLMcode code = curl_multi_perform(multi, &running);
+      if (over_) return TimedOut(*over_);
       if (code == CURLM_OK && running == 0) return Ended();
 
-      const Nanos now = Now();
-      // Until the answer has begun, a socket that takes the request is a sign
-      // of life; from then on the sink says what is.
-      if (std::exchange(active_, false) || TookMore()) patience_.Heard(now);
-      if (delivery_.done()) patience_.Complete(now);
-      const auto left = patience_.At(now, sent_);
+      const Patience::Left left = Look();
       if (left.over == Patience::Over::kEnding) return std::nullopt;
       if (left.over != Patience::Over::kNothing) return TimedOut(left.over);
       if (code == CURLM_OK) {
@@ -178,6 +174,16 @@ class CurlTransfer {
         return Error(Kind::kLost, curl_multi_strerror(code));
       }
     }
+  }
+
+  // Which bound has passed by now, and what is left.
+  Patience::Left Look() {
+    const Nanos now = Now();
+    // Until the answer has begun, a socket that takes the request is a sign of
+    // life; from then on the sink says what is.
+    if (std::exchange(active_, false) || TookMore()) patience_.Heard(now);
+    if (delivery_.done()) patience_.Complete(now);
+    return patience_.At(now, sent_);
   }
 
   // Whether the peer took more of the body since the last look.
@@ -329,7 +335,17 @@ class CurlTransfer {
       transfer.active_ = true;
       transfer.patience_.Begun();
     }
-    return more ? size : 0;
+    return more && !transfer.IsOver() ? size : 0;
+  }
+
+  // libcurl reads for as long as something comes, which may be without end: a
+  // bound that passes meanwhile ends the transfer.
+  bool IsOver() {
+    const Patience::Over over = Look().over;
+    if (over == Patience::Over::kNothing || over == Patience::Over::kEnding)
+      return false;
+    over_ = over;
+    return true;
   }
 
   static std::size_t OnRead(char* to, std::size_t, std::size_t room,
@@ -404,6 +420,7 @@ class CurlTransfer {
   bool sent_ = false;     // a byte of the request may have left
   bool broke_ = false;    // on a kept connection, and may not be sent again
   bool active_ = false;   // a sign of life came since the clock was read
+  std::optional<Patience::Over> over_;  // the bound that passed in a callback
 };
 
 }  // namespace internal
