@@ -160,6 +160,7 @@ class CurlTransfer {
         return Error(Kind::kStopped, "the caller stopped it");
       }
       int running = 0;
+      came_ = false;
       CURLMcode code = curl_multi_perform(multi, &running);
       if (over_) return TimedOut(*over_);
       if (code == CURLM_OK && running == 0) return Ended();
@@ -339,8 +340,10 @@ class CurlTransfer {
   }
 
   // libcurl reads for as long as something comes, which may be without end: a
-  // bound that passes meanwhile ends the transfer.
+  // bound that passes meanwhile ends the transfer. The first piece is left to
+  // Drive.
   bool IsOver() {
+    if (!std::exchange(came_, true)) return false;
     const Patience::Over over = Look().over;
     if (over == Patience::Over::kNothing || over == Patience::Over::kEnding)
       return false;
@@ -420,6 +423,7 @@ class CurlTransfer {
   bool sent_ = false;     // a byte of the request may have left
   bool broke_ = false;    // on a kept connection, and may not be sent again
   bool active_ = false;   // a sign of life came since the clock was read
+  bool came_ = false;     // a piece came since libcurl was called
   std::optional<Patience::Over> over_;  // the bound that passed in a callback
 };
 
