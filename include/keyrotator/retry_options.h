@@ -47,9 +47,9 @@ struct RetryOptions {
                  .max = std::chrono::seconds(60),
                  .learn_pace = true,
                  .max_guess_pause = std::chrono::minutes(15)};
-  // See PickHint. The first answer tells what a key's limits are, as a rule: the
-  // fewer requests go out before it, the fewer are refused, and the longer a batch
-  // takes to begin.
+  // See PickHint; 0: there is no slow start. The first answer tells what a key's
+  // limits are, as a rule: the fewer requests go out before it, the fewer are
+  // refused, and the longer a batch takes to begin.
   std::size_t initial_window = 4;
   // How long a key rests that has used up its quota, where the error itself does
   // not say until when. Its Retry-After is ignored: providers send seconds where

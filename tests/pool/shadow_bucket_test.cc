@@ -163,6 +163,26 @@ TEST_CASE("surprises near the edge raise the reserve, which fades",
         Approx(3.6).epsilon(0.05));
 }
 
+TEST_CASE("the rate is one that fits all reports, though all are rounded",
+          "[shadow_bucket]") {
+  // A full bucket flows back in a minute; what is left is told without its
+  // fraction.
+  ShadowBucket bucket;
+  for (const double level : {58.9, 30.01, 12.95, 0.77, 0.001, 20.5}) {
+    bucket.Report({}, 0, Requests(60, std::floor(level), 60 - level), false,
+                  kStart);
+  }
+  const auto rate = [&] {
+    const RateLimit believed = bucket.Believed(kStart).requests;
+    return (60 - *believed.remaining) /
+           std::chrono::duration<double>(*believed.reset).count();
+  };
+  CHECK(rate() == Approx(1).epsilon(0.001));
+  // It has doubled.
+  bucket.Report({}, 0, Requests(60, 10, 25.02), false, kStart);
+  CHECK(rate() == Approx(2).epsilon(0.03));
+}
+
 TEST_CASE("what makes no sense is no report", "[shadow_bucket]") {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   constexpr double kInfinity = std::numeric_limits<double>::infinity();

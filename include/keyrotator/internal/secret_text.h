@@ -15,7 +15,6 @@
 #include <cstring>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace keyrotator::internal {
 
@@ -41,8 +40,9 @@ class SecretText {
   // Of just its size: a string that grows leaves copies behind.
   SecretText(std::string_view text) : text_(text) {}
   SecretText(const std::string& text) : text_(text) {}
-  // Takes over the memory.
-  SecretText(std::string&& text) noexcept : text_(std::move(text)) {
+  // Takes over the memory; a short text has none that could be taken over.
+  SecretText(std::string&& text) noexcept {
+    text_.swap(text);
     Wipe(text);
   }
   SecretText(const char* text) : text_(text) {}

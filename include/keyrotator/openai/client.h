@@ -75,6 +75,7 @@ struct CallOptions {
   // See PickHint.
   std::string affinity = {};
   double cost = 0;
+  // Of a batch that can wait: kBatch. See PickHint.
   Priority priority = Priority::kInteractive;
   // For the whole call instead of RetryOptions::deadline, and then also for an
   // answer that is under way; for a stream up to its first event.

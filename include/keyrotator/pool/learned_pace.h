@@ -8,7 +8,9 @@
 // refills, so `admitted / time` is its rate, known to one part in the number
 // admitted. Leases then go out at that rate, a little slower at first and
 // faster the longer nothing is refused, until the next refusal gives the next
-// sample. What is not used is saved up: the provider's bucket fills, too.
+// sample. What is not used is saved up: the provider's bucket fills, too. Until
+// there are samples enough the rate is searched for, at a speed that doubles
+// again and again, or taken over from others that agree on one (peers.h).
 //
 // Many refusals in a row with nothing served between them say nothing of the
 // pace: what is spent is more than a bucket, such as a day's quota. The pace is
@@ -43,17 +45,15 @@ class LearnedPace {
   }
 
   // Whether a lease may go out, and leave so much credit. Nothing is left while
-  // the rate is is_placed for.
+  // the rate is searched for.
   bool Fits(Nanos now, double spare = 0) const {
-    if (searching_ == Search::kRate) spare = 0;
-    return !known() || CreditAt(now) >= kOne + spare;
+    return !known() || CreditAt(now) >= kOne + Left(spare);
   }
 
   // When it may, if none does before.
   Nanos WhenFits(Nanos now, double spare = 0) const {
     if (Fits(now, spare)) return now;
-    if (searching_ == Search::kRate) spare = 0;
-    const double wait = std::ceil(WaitFor(1 + spare - credit_));
+    const double wait = std::ceil(WaitFor(1 + Left(spare) - credit_));
     return SaturatingAdd(credit_time_, wait < static_cast<double>(kMaxGap)
                                            ? static_cast<Nanos>(wait)
                                            : kMaxGap);
@@ -82,7 +82,8 @@ class LearnedPace {
   // long the provider said, 0 if it did not; `guess` how long to wait then the
   // first time, and `longest` how long at most where nothing at all is served; a
   // minute, if that is longer. Returns for how long nothing should go out;
-  // HoldUntil is to say for how long nothing does.
+  // HoldUntil is to say for how long nothing does. `lease` is the place of the one
+  // that was refused, and `peers` the rate that others agree on, if they do.
   Nanos Refuse(Nanos hint, Nanos guess, Nanos now, Nanos longest = 0,
                const PacePlace& lease = {}, std::optional<double> peers = {}) {
     const bool was_spent = is_spent();
@@ -104,7 +105,7 @@ class LearnedPace {
       searching_ = found && sampled_ >= kEnough ? Search::kNone : search;
     }
     const bool first = refused_ == kLongAgo && !peers;
-    has_peers_ = peers && std::abs(std::log(*peers / rate_)) < 0.2;
+    has_peers_ = peers && std::abs(std::log(*peers / rate_)) < kAgree;
     refused_ = now;
     refused_lease_ = lease.number > 0 ? lease.time : now;
     leased_ = 0;
@@ -131,7 +132,7 @@ class LearnedPace {
   }
 
  private:
-  // What is is_placed for: how fast a bucket refills, by going faster and faster;
+  // What is searched for: how fast a bucket refills, by going faster and faster;
   // how fast a window may be used up, by what is served.
   enum class Search : std::uint8_t { kNone, kRate, kWindow };
 
@@ -160,13 +161,21 @@ class LearnedPace {
   static constexpr double kBelow = 0.005;
   static constexpr double kSlowly = 2000;
   static constexpr double kQuickly = 150;
-  // In which the pace doubles while the rate is is_placed for.
+  // In which the pace doubles while the rate is searched for.
   static constexpr double kDoubling = 200'000'000;
-  static constexpr double kFaster = 1.5;
-  static constexpr double kMostSaved = 2;
+  // How many doublings it begins with, so that the second lease is not late.
   static constexpr double kAhead = 1;
-  static constexpr double kSeldom = 3;
+  // What the search saves up at most: it must not add up while nobody asks.
+  static constexpr double kMostSaved = 2;
+  // A sample that much above what was thought is not the last.
+  static constexpr double kFaster = 1.5;
+  // Samples of so many requests teach others, and of fewer are given up for what
+  // they teach.
   static constexpr double kTaught = 6;
+  // Who agrees with its peers, to a fifth, probes so much more seldom: they probe
+  // for it.
+  static constexpr double kAgree = 0.2;
+  static constexpr double kSeldom = 3;
   // The difference of two times in doubles.
   static constexpr double kOne = 1 - 1e-9;
 
@@ -177,17 +186,17 @@ class LearnedPace {
   // the pause before, the bucket was full for a part of the time.
   bool Sample(const PacePlace& lease, Nanos now, bool was_spent) {
     const auto served = static_cast<double>(served_);
-    const bool is_placed = lease.number > 0;
-    Nanos since = is_placed ? refused_lease_ : refused_;
+    Nanos since = refused_lease_;
     if (was_spent && sampled_ >= kEnough) return true;
     if (was_spent && served >= kEnough) {
       sampled_ = sampled_time_ = 0;
       since = opened_;
     }
     if (sampled_time_ > 0 && CreditAt(now) > 4 + served / 10) return true;
+    // Those that went out before it were let through.
     const double admitted =
-        is_placed ? static_cast<double>(lease.number - 1) : 0;
-    const Nanos until = is_placed ? lease.time : now;
+        lease.number > 0 ? static_cast<double>(lease.number - 1) : 0;
+    const Nanos until = lease.number > 0 ? lease.time : now;
     auto time = static_cast<double>(std::max<Nanos>(until - since, 1));
     if (searching_ == Search::kRate && admitted >= 1) {
       // Fewer than should have come in the pause: the bucket holds no more.
@@ -234,7 +243,7 @@ class LearnedPace {
            (1 - kBelow + n / (kSlowly * seldom) + probing * probing * probing);
   }
 
-  // While the rate is is_placed for, the speed doubles in each kDoubling that is
+  // While the rate is searched for, the speed doubles in each kDoubling that is
   // made use of; what is not is lost.
   double CreditAt(Nanos now) const {
     const auto span = static_cast<double>(
@@ -244,6 +253,9 @@ class LearnedPace {
     // Nor is less saved up than without the search.
     return std::min(std::max(kMostSaved, credit_ + rate_ * span),
                     credit_ + Searched() * grown);
+  }
+  double Left(double spare) const {
+    return searching_ == Search::kRate ? 0 : spare;
   }
   // How long it takes until so much has come.
   double WaitFor(double credit) const {

@@ -96,7 +96,7 @@ struct Pool {
     if (standing.IsFull() != standing.full) {
       standing.full = !standing.full;
       scope.full += standing.full ? 1 : static_cast<std::size_t>(-1);
-      if (!standing.full) waiters.Wake(scope);
+      if (!standing.full && !scope.queue.empty()) waiters.Wake(scope);
     }
     const bool usable = standing.IsUsable();
     if (usable == standing.listed) return;

@@ -108,8 +108,13 @@ class ShadowBucket {
   // surprises that reports bring raise it; it fades by kFade a report.
   static constexpr double kReserve = 0.3;
   static constexpr double kFade = 0.998;
-  // The refill rate is from the report that saw the most used, where rounding
-  // weighs least. What that saw fades, so that a new rate is learned.
+  // What a report says is left may be off by less than that without being a
+  // surprise; one that is more will be followed by others of its kind.
+  static constexpr double kSurprise = 0.4;
+  static constexpr double kAfterSurprise = 0.6;
+  // Where times are rounded to seconds the refill rate is from the report that saw
+  // the most used, where rounding weighs least. What that saw fades, so that a new
+  // rate is learned.
   static constexpr double kUsedFade = 0.99;
   static constexpr Nanos kSecond = 1'000'000'000;
   // Below it the difference of two levels means nothing.
@@ -244,11 +249,12 @@ class ShadowBucket {
     const bool fine = said.reset && said.reset->count() % kSecond != 0;
     dimension.rate_used *= kUsedFade;
     if (fine && reset > 0 && used > 0) {
-      const double high = used / reset;
-      const bool faster = (used - 1) / reset > dimension.rate;
-      dimension.rate = dimension.rate <= 0 ? high
-                       : faster            ? (used - 1) / reset
-                                           : std::min(dimension.rate, high);
+      // Between `used` - 1 and `used` are used: each report is a bound on either
+      // side.
+      const double most = used / reset;
+      const double least = (used - 1) / reset;
+      dimension.rate =
+          dimension.rate > 0 ? std::clamp(dimension.rate, least, most) : most;
       dimension.rate_used = used;
     } else if (reset > 0 && used > 0 && used >= dimension.rate_used) {
       dimension.rate = used / reset;
@@ -270,9 +276,9 @@ class ShadowBucket {
         (believed < dimension.limit / 10 ||
          believed < 2 * dimension.reserve + lease.cost[i])) {
       const double expected = believed - (refused ? 0 : lease.cost[i]);
-      if (expected - exact > 0.4)
+      if (expected - exact > kSurprise)
         dimension.reserve =
-            std::max(dimension.reserve, 0.6 + (expected - exact));
+            std::max(dimension.reserve, expected - exact + kAfterSurprise);
     }
     dimension.reserve = std::min(dimension.reserve, dimension.limit / 2);
 
