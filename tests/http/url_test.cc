@@ -4,7 +4,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::http_url_test {
 namespace {
 
 TEST_CASE("a URL falls into what a transport needs", "[url]") {
@@ -84,4 +84,4 @@ TEST_CASE("a URL that two readers could read differently is none", "[url]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::http_url_test

@@ -12,7 +12,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_answer_test {
 namespace {
 
 using internal::Ending;
@@ -441,4 +441,4 @@ TEST_CASE("what a transport's error comes to", "[answer]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_answer_test

@@ -22,17 +22,12 @@
 #include <utility>
 #include <vector>
 
-// Before classify.h: failover.h alone brings no JSON reader.
-#ifdef NLOHMANN_JSON_VERSION_MAJOR
-#error "failover.h includes nlohmann/json"
-#endif
-
 #include "keyrotator/openai/classify.h"
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_failover_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -2039,4 +2034,4 @@ TEST_CASE("whatever comes, a request ends and keeps the rules",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_failover_test

@@ -8,7 +8,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::testing_fake_backend_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -126,4 +126,4 @@ TEST_CASE("the log forgets what is oldest", "[fake_backend]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::testing_fake_backend_test
