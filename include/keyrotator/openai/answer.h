@@ -15,7 +15,7 @@
 //   auto ending = answer.End(nullptr, now, sink);  // cut: no "[DONE]" came
 //
 // A sink that takes a std::string_view instead is a raw one: it gets the bytes
-// of the events as they came.
+// of the events as they came, or, of an answer to be passed on, whatever comes.
 
 #ifndef KEYROTATOR_OPENAI_ANSWER_H_
 #define KEYROTATOR_OPENAI_ANSWER_H_
@@ -59,7 +59,25 @@ enum class Expected {
   kBody,
   kEvents,  // as server-sent events
   kHead,    // to HEAD: there is no body, so none is missed
+  // As their headers say, by a raw sink: events as kEvents; JSON, a page or what
+  // has no type as kBody, unless it is longer than any error; all else, as it
+  // comes, from its first byte.
+  kWhatComes,
 };
+
+// What the headers of a good answer say of a body: how it is to be read.
+enum class BodyKind { kText, kEvents, kOpaque };
+inline BodyKind KindOfBody(const Headers& headers) {
+  const std::string coding =
+      Lower(headers.Find("Content-Encoding").value_or("identity"));
+  if (coding != "identity" && !coding.empty()) return BodyKind::kOpaque;
+  const std::string_view field = headers.Find("Content-Type").value_or("");
+  const std::string type = Lower(field.substr(0, field.find_first_of("; \t")));
+  if (type == "text/event-stream") return BodyKind::kEvents;
+  const bool text = type.empty() || type == "text/html" ||
+                    type == "application/json" || type.ends_with("+json");
+  return text ? BodyKind::kText : BodyKind::kOpaque;
+}
 
 // What a sink returns; true if that is nothing.
 template <class Sink, class Piece>
@@ -90,9 +108,7 @@ class Answer {
 
   void OnHead(int status, Headers headers) {
     response_ = {.status = status, .headers = std::move(headers), .body = {}};
-    reading_ = expected_ == Expected::kEvents && IsSuccess(status)
-                   ? Reading::kUndecided
-                   : Reading::kBody;
+    reading_ = IsSuccess(status) ? HowToRead() : Reading::kBody;
   }
 
   // The next bytes. `sink` is called with each event but errors and the final
@@ -117,6 +133,10 @@ class Answer {
         return Feed(bytes, now, sink);
       }
     }
+    if constexpr (IsRaw<Sink>()) {
+      if (reading_ == Reading::kPassed || IsTooLongForError(bytes))
+        return PassOn(bytes, sink);
+    }
     // No error needs more than that to be understood.
     const std::size_t room =
         kMaxErrorBody - std::min(kMaxErrorBody, response_.body.size());
@@ -133,6 +153,10 @@ class Answer {
       const bool refused =
           response_.status != 0 && !IsSuccess(response_.status);
       return error != nullptr && !refused ? Lost(*error) : Judge(now);
+    }
+    if (reading_ == Reading::kPassed) {
+      whole_ = error == nullptr;
+      return delivered_ ? EndDelivered(error) : EndUndelivered(error);
     }
     parser_.Finish([&](const SseEvent& event) {
       if constexpr (IsRaw<Sink>()) {
@@ -180,7 +204,7 @@ class Answer {
   HttpResponse TakeResponse() { return std::move(response_); }
 
  private:
-  enum class Reading { kBody, kUndecided, kEvents };
+  enum class Reading { kBody, kUndecided, kEvents, kPassed };
 
   enum class Meaning { kNone, kGood, kDone, kError };
 
@@ -197,6 +221,38 @@ class Answer {
             .should_retry = {},
             .code = {},
             .message = std::move(message)};
+  }
+
+  // A good answer, by what is expected and what its headers say.
+  Reading HowToRead() const {
+    if (expected_ == Expected::kEvents) return Reading::kUndecided;
+    if (expected_ != Expected::kWhatComes) return Reading::kBody;
+    switch (KindOfBody(response_.headers)) {
+      case BodyKind::kEvents:
+        return Reading::kUndecided;
+      case BodyKind::kOpaque:
+        return Reading::kPassed;
+      case BodyKind::kText:
+        break;
+    }
+    return Reading::kBody;
+  }
+
+  // Whether a body that was collected so far is good, since no error is so long.
+  bool IsTooLongForError(std::string_view bytes) const {
+    return expected_ == Expected::kWhatComes && IsSuccess(response_.status) &&
+           response_.body.size() + bytes.size() > kMaxErrorBody;
+  }
+
+  // From here on whatever comes goes to the sink, after what was collected.
+  template <class Sink>
+  Flow PassOn(std::string_view bytes, Sink& sink) {
+    reading_ = Reading::kPassed;
+    const std::string collected = std::exchange(response_.body, {});
+    const bool more =
+        (collected.empty() || Deliver(std::string_view(collected), sink)) &&
+        (bytes.empty() || Deliver(bytes, sink));
+    return more ? Flow::kMore : Flow::kStop;
   }
 
   // Its first byte tells a stream from JSON or HTML that came in its place; the

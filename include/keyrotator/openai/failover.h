@@ -71,6 +71,10 @@ struct FailoverRequest {
   std::optional<KeyId> prefer = {};
   bool stream = false;  // the answer is to be read as server-sent events
   bool head = false;    // the method is HEAD, whose answer has no body
+  // The answer is passed on, whatever it is, by a sink that takes a
+  // std::string_view: events as they come, and what can be no error, as a file,
+  // from its first byte. What was not delivered is in response(), as ever.
+  bool pass_on = false;
 };
 
 enum class Do { kSend, kWait, kInFlight, kDone };
@@ -243,9 +247,10 @@ class Failover {
     sent_at_ = now;
     settled_ = false;
     using internal::Expected;
-    answer_.emplace(classifier_, request_.stream ? Expected::kEvents
-                                 : request_.head ? Expected::kHead
-                                                 : Expected::kBody);
+    answer_.emplace(classifier_, request_.stream    ? Expected::kEvents
+                                 : request_.head    ? Expected::kHead
+                                 : request_.pass_on ? Expected::kWhatComes
+                                                    : Expected::kBody);
     return {.what = Do::kSend, .until = At(deadline_)};
   }
 
