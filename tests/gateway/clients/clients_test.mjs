@@ -246,6 +246,5 @@ test('curl', async (t) => {
   assert.ok(stream.endsWith('data: [DONE]\n\n'));
   const form = await curl(baseURL + '/audio/transcriptions', '-F', 'model=whisper-1', '-F', 'file=@' + process.env.GATEWAY);
   assert.equal(JSON.parse(form).text, ANSWER);
-  assert.match(await curl('-I', baseURL + '/healthz').catch(() => ''), /^$/);
-  served(log.filter((line) => line.path !== '/v1/healthz'), 10);
+  served(log, 10);
 });
