@@ -3,6 +3,7 @@
 #include <keyrotator/http/url.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <chrono>
 #include <climits>
 #include <new>
@@ -300,18 +301,38 @@ void CurlLoop::Ready(const std::shared_ptr<Watch>& watch, int events) {
 
 int CurlLoop::OnTimer(CURLM*, long milliseconds, void* self) {
   CurlLoop& loop = *static_cast<CurlLoop*>(self);
-  if (milliseconds < 0) {
-    loop.timer_.cancel();
-    return 0;
+  loop.due_ = milliseconds < 0 ? Time::max()
+                               : std::chrono::steady_clock::now() +
+                                     std::chrono::milliseconds(milliseconds);
+  if (milliseconds != 0) {
+    loop.ArmTimer();
+  } else if (!std::exchange(loop.now_due_, true)) {
+    boost::asio::post(loop.io_, [&loop] {
+      loop.now_due_ = false;
+      loop.CheckTimer();
+    });
   }
-  loop.timer_.expires_after(std::chrono::milliseconds(milliseconds));
-  loop.timer_.async_wait([&loop](const boost::system::error_code& error) {
-    if (!error) loop.TimeIsOver();
-  });
   return 0;
 }
 
-void CurlLoop::TimeIsOver() {
+// A transfer changes libcurl's next time several times, mostly to a later one.
+// To set the kernel's timer each time would cost more than one that comes for
+// nothing.
+void CurlLoop::ArmTimer() {
+  if (due_ >= armed_) return;
+  armed_ = due_;
+  timer_.expires_at(due_);
+  timer_.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    armed_ = Time::max();
+    CheckTimer();
+    ArmTimer();
+  });
+}
+
+void CurlLoop::CheckTimer() {
+  if (std::chrono::steady_clock::now() < due_) return;
+  due_ = Time::max();  // libcurl says when it wants to be called next
   int running = 0;
   curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &running);
   TakeEnded();

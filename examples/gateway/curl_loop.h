@@ -23,6 +23,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -132,14 +133,19 @@ class CurlLoop {
   void WatchSocket(curl_socket_t socket, int what);
   void Arm(const std::shared_ptr<Watch>& watch);
   void Ready(const std::shared_ptr<Watch>& watch, int events);
-  void TimeIsOver();
+  void ArmTimer();
+  void CheckTimer();
   void TakeEnded();
 
   CURL* TakeEasy();
   void GiveEasy(CURL* easy);
 
   boost::asio::io_context& io_;
+  using Time = std::chrono::steady_clock::time_point;
   boost::asio::steady_timer timer_;
+  Time due_ = Time::max();    // as libcurl said last
+  Time armed_ = Time::max();  // when the timer comes; not later
+  bool now_due_ = false;      // and a call is on its way
   CURLM* multi_;
   std::map<curl_socket_t, std::shared_ptr<Watch>> watches_;
   std::vector<CURL*> idle_;  // handles to use again

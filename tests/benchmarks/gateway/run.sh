@@ -111,8 +111,10 @@ node "$here/ask.mjs" "keyrotator-gateway" "http://127.0.0.1:$ours_keys/v1/chat/c
 if [[ -n $portkey_pid ]]; then
   target() { printf '{"provider":"openai","api_key":"%s","custom_host":"http://127.0.0.1:%s/v1"}' "$1" $keys; }
   targets="$(target sk-dead),$(target sk-limited),$(target sk-good)"
-  for mode in loadbalance fallback; do
-    node "$here/ask.mjs" "@portkey-ai/gateway, $mode, 3 retries" "http://127.0.0.1:$portkey/v1/chat/completions" \
-      "{\"strategy\":{\"mode\":\"$mode\"},\"retry\":{\"attempts\":3},\"targets\":[$targets]}"
+  config() { printf '{"strategy":{"mode":"%s"},"retry":{"attempts":%s},"targets":[%s]}' "$1" "$2" "$targets"; }
+  for how in "loadbalance 3" "fallback 0"; do
+    read -r mode retries <<<"$how"
+    node "$here/ask.mjs" "@portkey-ai/gateway, $mode, $retries retries" \
+      "http://127.0.0.1:$portkey/v1/chat/completions" "$(config "$mode" "$retries")"
   done
 fi
