@@ -47,12 +47,17 @@ async function startGateway(t, ...more) {
   return {url, log, baseURL: url + '/v1'};
 }
 
-// What the gateway was asked, and that it answered all of it well.
-function served(log, least) {
-  const requests = log.filter((line) => line.event === 'request');
+// That the gateway answered so many requests, and all of them well. Its log comes
+// by a pipe, so it may be a moment late.
+async function served(log, least) {
+  let requests;
+  for (let i = 0; i < 200; ++i) {
+    requests = log.filter((line) => line.event === 'request');
+    if (requests.length >= least) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
   assert.ok(requests.length >= least, `${requests.length} requests`);
   for (const request of requests) assert.ok(request.status < 300, JSON.stringify(request));
-  return requests;
 }
 
 test('openai', async (t) => {
@@ -140,7 +145,7 @@ test('openai', async (t) => {
     }));
     assert.equal(texts.filter((text) => text === ANSWER).length, 200);
   });
-  served(log, 220);
+  await served(log, 220);
 });
 
 test('openai: a request that is aborted', async (t) => {
@@ -159,6 +164,8 @@ test('openai: a request that is aborted', async (t) => {
   await assert.rejects(call, APIUserAbortError);
   // It serves the next.
   assert.ok(await client.models.list());
+  for (let i = 0; i < 200 && !log.some((line) => line.outcome === 'gone'); ++i)
+    await new Promise((resolve) => setTimeout(resolve, 50));
   assert.ok(log.some((line) => line.outcome === 'gone'));
 });
 
@@ -213,7 +220,7 @@ test('ai, with @ai-sdk/openai-compatible', async (t) => {
   assert.equal(call.toolCalls[0].toolName, 'weather');
   const vectors = await embedMany({model: provider.textEmbeddingModel('e'), values: ['a', 'b'], maxRetries: 0});
   assert.deepEqual(vectors.embeddings[1], [0.25, 0.5, 0.75]);
-  served(log, 11);
+  await served(log, 11);
 });
 
 test('@langchain/openai', async (t) => {
@@ -229,7 +236,7 @@ test('@langchain/openai', async (t) => {
   assert.equal(call.tool_calls[0].name, 'weather');
   const embeddings = new OpenAIEmbeddings({model: 'e', ...options});
   assert.equal((await embeddings.embedDocuments(['a', 'b'])).length, 2);
-  served(log, 11);
+  await served(log, 11);
 });
 
 test('curl', async (t) => {
@@ -246,5 +253,5 @@ test('curl', async (t) => {
   assert.ok(stream.endsWith('data: [DONE]\n\n'));
   const form = await curl(baseURL + '/audio/transcriptions', '-F', 'model=whisper-1', '-F', 'file=@' + process.env.GATEWAY);
   assert.equal(JSON.parse(form).text, ANSWER);
-  served(log, 10);
+  await served(log, 10);
 });
