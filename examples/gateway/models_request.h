@@ -16,6 +16,7 @@
 #include <keyrotator/openai/outcome.h>
 #include <keyrotator/openai/request_model.h>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -119,13 +120,31 @@ class ModelsRequest final : public Handler {
     }
     if (lists.empty()) {
       const Exchange& first = *parts_[0]->exchange;
-      return connection_.Answer(
-          ProblemOf(first.outcome(), first.message(), first.retry_in()));
+      const Problem problem =
+          ProblemOf(first.outcome(), first.message(), first.retry_in());
+      Log(problem.status, problem.code);
+      return connection_.Answer(problem);
     }
+    Log(200, "ok");
     keyrotator::Headers headers{{"Content-Type", "application/json"}};
     for (char& c : missing) c = c < ' ' || c > '~' ? '?' : c;
     if (!missing.empty()) headers.Add("x-keyrotator-missing", missing);
     connection_.Answer(200, std::move(headers), JoinModels(lists));
+  }
+
+  void Log(int status, std::string_view outcome) const {
+    const Gateway& gateway = connection_.loop().gateway;
+    if (!gateway.options.log_requests) return;
+    std::size_t attempts = 0;
+    for (const auto& part : parts_) attempts += part->exchange->attempts();
+    gateway.log.Request(
+        {.caller = connection_.peer(),
+         .method = "GET",
+         .path = "/v1/models",
+         .status = status,
+         .outcome = std::string(outcome),
+         .attempts = attempts,
+         .duration = std::chrono::steady_clock::now() - connection_.since()});
   }
 
   Connection& connection_;

@@ -129,9 +129,9 @@ class Service {
             .retry_after = std::chrono::seconds(1)};
   }
 
-  static void Log(const Connection& connection, const RequestHead& head,
-                  int status, std::string_view outcome) {
-    const Gateway& gateway = const_cast<Connection&>(connection).loop().gateway;
+  static void Log(Connection& connection, const RequestHead& head, int status,
+                  std::string_view outcome) {
+    const Gateway& gateway = connection.loop().gateway;
     if (!gateway.options.log_requests) return;
     gateway.log.Request(
         {.caller = connection.peer(),
