@@ -281,6 +281,27 @@ TEST_CASE("round-robin stays exact when many threads pick",
   }
 }
 
+TEST_CASE("many threads share one budget of retries", "[concurrency][P20]") {
+  constexpr int kThreads = 4;
+  constexpr int kSends = 1000;
+  Rotator rotator(MakeKeys(1), {}, RoundRobin{}, WatchedClock());
+  const auto in_threads = [](const auto& work) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) threads.emplace_back(work);
+    for (std::thread& thread : threads) thread.join();
+  };
+  in_threads([&] {
+    for (int i = 0; i < kSends; ++i) rotator.CountSend();
+  });
+  std::atomic<int> allowed{0};
+  in_threads([&] {
+    for (int i = 0; i < kSends; ++i) allowed += rotator.MayRetry() ? 1 : 0;
+  });
+  // n failures leave 4,000 - n sends, worth half as many retries, beside 10.
+  CHECK(allowed == 1340);
+  CHECK(rotator.RefusedRetries() == kThreads * kSends - 1340);
+}
+
 TEST_CASE("a cap holds when many threads pick", "[concurrency]") {
   constexpr std::size_t kCap = 2;
   Rotator rotator({ApiKey("sk-0", {.max_in_flight = kCap}),

@@ -1174,6 +1174,142 @@ TEST_CASE("a lease that ends in a call serves the next after it, not within it",
   CHECK(deepest == 1);
 }
 
+TEST_CASE("of those who wait a batch is served after all that are interactive",
+          "[rotator][wait][priority]") {
+  Pool pool("A");
+  pool.rotator.MarkRateLimited(*pool.rotator.Pick(), seconds(10));
+  std::string served;
+  std::vector<Lease> leases;
+  std::vector<decltype(pool.rotator)::Waiting> waiting;
+  const auto wait = [&](const char* who, Priority priority) {
+    auto place = pool.rotator.WhenUsable({.priority = priority},
+                                         [&served, &leases, who](Lease lease) {
+                                           served += who;
+                                           leases.push_back(std::move(lease));
+                                         });
+    REQUIRE(place);
+    waiting.push_back(std::move(*place));
+  };
+  wait("1", Priority::kBatch);
+  wait("2", Priority::kBatch);
+  wait("a", Priority::kInteractive);
+  wait("3", Priority::kBatch);
+  wait("b", Priority::kInteractive);
+  pool.clock.Advance(seconds(10));
+  pool.rotator.Poll();
+  // A key that has returned serves one, and two for each that turns out well.
+  while (!leases.empty()) {
+    const Lease lease = std::move(leases.front());
+    leases.erase(leases.begin());
+    pool.rotator.MarkSucceeded(lease);
+  }
+  CHECK(served == "ab123");
+}
+
+// Two requests are left, and somebody who is interactive has just been there.
+void LeaveTwo(Pool& pool) {
+  pool.rotator.ReportLimits(*pool.rotator.Pick(), Requests(60, 3, seconds(57)));
+  REQUIRE(pool.rotator.Pick());
+}
+
+TEST_CASE("who is interactive does not wait behind a batch that waits",
+          "[rotator][wait][priority]") {
+  Pool pool("A");
+  LeaveTwo(pool);
+  // Two are left, less the reserve and what a batch leaves to others.
+  bool served = false;
+  const auto batch = pool.rotator.WhenUsable(
+      {.priority = Priority::kBatch}, [&](const Lease&) { served = true; });
+  REQUIRE(batch);
+  CHECK_FALSE(served);
+  CHECK(pool.rotator.Pick({}, Queue::kInLine));
+  CHECK_FALSE(
+      pool.rotator.Pick({.priority = Priority::kBatch}, Queue::kInLine));
+}
+
+TEST_CASE("a batch that is alone gets everything",
+          "[rotator][wait][priority]") {
+  Pool pool("A");
+  const PickHint batch{.priority = Priority::kBatch};
+  const auto lease = pool.rotator.Pick(batch);
+  pool.rotator.ReportLimits(*lease, Requests(60, 5, seconds(55)));
+  int count = 0;
+  while (pool.rotator.Pick(batch)) ++count;
+  CHECK(count == 4);  // but for the reserve
+
+  // Somebody else leaves it alone for a minute after the last request.
+  Pool shared("A");
+  shared.rotator.ReportLimits(*shared.rotator.Pick(),
+                              Requests(60, 7, seconds(53)));
+  CHECK(shared.rotator.Pick());
+  count = 0;
+  while (shared.rotator.Pick(batch)) ++count;
+  CHECK(count == 2);  // of six, less three and the reserve
+  shared.clock.Advance(seconds(61));
+  count = 0;
+  while (shared.rotator.Pick(batch)) ++count;
+  CHECK(count == 59);  // all but for the reserve
+}
+
+TEST_CASE("a batch waits no longer than until there is enough for it",
+          "[rotator][wait][priority]") {
+  Pool pool("A");
+  LeaveTwo(pool);
+  bool served = false;
+  const auto batch = pool.rotator.WhenUsable(
+      {.priority = Priority::kBatch}, [&](const Lease&) { served = true; });
+  CHECK_FALSE(served);
+  for (int i = 0; i < 10 && !served; ++i) {
+    const auto due = pool.rotator.Poll();
+    REQUIRE(due);
+    REQUIRE(*due > pool.clock.now());
+    pool.clock.AdvanceTo(*due);
+    pool.rotator.Poll();
+  }
+  CHECK(served);
+}
+
+TEST_CASE("slow start lets few out of those who can wait, and all others",
+          "[rotator][wait][slow_start]") {
+  Pool pool("A");
+  const PickHint patient{.initial_window = 4};
+  std::vector<Lease> leases;
+  for (int i = 0; i < 100; ++i) {
+    if (auto lease = pool.rotator.Pick(patient, Queue::kInLine))
+      leases.push_back(std::move(*lease));
+  }
+
+  CHECK(leases.size() == 4);
+  CHECK(pool.rotator.Availability().available == 1);
+  CHECK(pool.rotator.Pick(patient));  // it overtakes
+
+  SECTION("each that turns out well makes room for two") {
+    for (Lease& lease : leases) pool.rotator.MarkSucceeded(lease);
+    for (int i = 0; i < 6; ++i)
+      CHECK(pool.rotator.Pick(patient, Queue::kInLine));
+  }
+  SECTION("what the provider says of its limits ends it") {
+    pool.rotator.ReportLimits(leases[0], Requests(60, 50, seconds(10)));
+    std::vector<Lease> more;
+    while (auto lease = pool.rotator.Pick(patient, Queue::kInLine))
+      more.push_back(std::move(*lease));
+    CHECK(more.size() > 40);
+  }
+  SECTION("a second without a refusal makes room") {
+    bool served = false;
+    const auto waiting =
+        pool.rotator.WhenUsable(patient, [&](const Lease&) { served = true; });
+    CHECK_FALSE(served);
+    pool.clock.Advance(seconds(1));
+    pool.rotator.Poll();
+    CHECK(served);
+  }
+  SECTION("the end of a lease makes room") {
+    leases.pop_back();
+    CHECK(pool.rotator.Pick(patient, Queue::kInLine));
+  }
+}
+
 TEST_CASE("who need not wait is no waiter", "[rotator][wait]") {
   ManualClock clock;
   KeyRotator rotator(Letters("A"), {.max_waiters = 1}, RoundRobin{}, clock);

@@ -29,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
 
 namespace keyrotator {
@@ -58,7 +59,7 @@ struct KeyOptions {
 
 // A value type: as thread-safe as a std::string. Nothing is checked here but by
 // the rotator that the key joins, since an error names a key by its place among
-// the others.
+// the others. The memory of the secret is overwritten when it is given back.
 class ApiKey {
  public:
   // The value is trimmed. A null pointer (an unset variable) is an empty key,
@@ -72,12 +73,12 @@ class ApiKey {
       : ApiKey(std::string_view(value), std::move(options)) {}
 
   // The secret. For the request's header and nothing else.
-  const std::string& Reveal() const { return value_; }
+  const std::string& Reveal() const { return value_.text(); }
   const KeyOptions& options() const { return options_; }
-  bool empty() const { return value_.empty(); }
+  bool empty() const { return value_.text().empty(); }
 
  private:
-  std::string value_;
+  internal::SecretText value_;
   KeyOptions options_;
 };
 

@@ -21,6 +21,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -39,6 +40,7 @@
 #include "keyrotator/pick_hint.h"
 #include "keyrotator/pool/shared_table.h"
 #include "keyrotator/report.h"
+#include "keyrotator/retry_budget.h"
 #include "keyrotator/rotator_options.h"
 #include "keyrotator/selection.h"
 
@@ -100,7 +102,8 @@ class KeyRotator {
   // its position (from 1) and name, never by its value.
   explicit KeyRotator(const ApiKeys& keys, RotatorOptions options = {},
                       Policy policy = Policy(), Clock clock = Clock())
-      : table_{std::make_shared<SharedTable>(
+      : retries_(options.retry_budget),
+        table_{std::make_shared<SharedTable>(
             std::move(options), std::move(policy), std::move(clock))} {
     Join(keys, Table::Joining::kFirst);
   }
@@ -250,6 +253,23 @@ class KeyRotator {
                         internal::Nanos now) { table.Restore(slot, now); });
   }
 
+  // The budget of retries (RotatorOptions::retry_budget) that all who use this
+  // rotator share. Failover asks it by itself; who sends without one says what
+  // goes out, and asks when that failed. O(1), without the lock of the rest.
+
+  // Something is sent.
+  void CountSend() {
+    if (retries_.is_bounded()) retries_.Sent(table_->Now());
+  }
+  // A send failed, and not because of its key: an overload, a passing failure, a
+  // lost connection. Whether it may be sent again; false if that is not wanted.
+  bool MayRetry(bool wanted = true) {
+    return retries_.is_bounded() ? retries_.Failed(table_->Now(), wanted)
+                                 : wanted;
+  }
+  // How many retries were wanted and refused so far.
+  std::uint64_t RefusedRetries() const { return retries_.refused(); }
+
   // Looking. Linear in the number of keys.
 
   Outlook Availability(const PickHint& hint = {}) const {
@@ -363,6 +383,7 @@ class KeyRotator {
                     : table_->CallForNamed(key.value(), call);
   }
 
+  internal::RetryLedger retries_;
   TableOwner table_;
 };
 

@@ -22,7 +22,8 @@ namespace keyrotator {
 // key is not a retry and is not counted.
 struct RetryOptions {
   // Retries after an answer that was not the key's fault: overload, a passing
-  // failure, a lost connection. >= 0.
+  // failure, a lost connection. >= 0. While much fails there are fewer: see
+  // RotatorOptions::retry_budget.
   int max_retries = 2;
   // The wait before a retry doubles from the first of these up to the second,
   // and is shortened by a random part of up to a quarter, as in the official
@@ -46,6 +47,10 @@ struct RetryOptions {
                  .max = std::chrono::seconds(60),
                  .learn_pace = true,
                  .max_guess_pause = std::chrono::minutes(15)};
+  // See PickHint; 0: there is no slow start. The first answer tells what a key's
+  // limits are, as a rule: the fewer requests go out before it, the fewer are
+  // refused, and the longer a batch takes to begin.
+  std::size_t initial_window = 4;
   // How long a key rests that has used up its quota, where the error itself does
   // not say until when. Its Retry-After is ignored: providers send seconds where
   // it takes a payment.

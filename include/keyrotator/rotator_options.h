@@ -20,6 +20,7 @@
 #include "keyrotator/clock.h"
 #include "keyrotator/cooldown.h"
 #include "keyrotator/key_status.h"
+#include "keyrotator/retry_budget.h"
 
 namespace keyrotator {
 
@@ -45,6 +46,9 @@ struct RotatorOptions {
   // When a failed key is tried again, with a single lease. Empty: not before
   // Restore.
   std::optional<Span> retry_failed_after = {};
+
+  // How many retries all requests may make together, see RetryBudget.
+  RetryBudget retry_budget = {};
 
   // How many scopes are remembered. The least recently used one in which
   // nothing cools and no lease is out is forgotten, so there can be more while

@@ -169,27 +169,50 @@ TEST_CASE("a file above 16 MiB is refused", "[config]") {
   CHECK(Values(KeysFromFile(most.path())).empty());
 }
 
-TEST_CASE(
-    "a file that all can read is used with a warning, one that all can "
-    "write is refused",
-    "[config]") {
+TEST_CASE("a file that others can read is used, with a warning that says who",
+          "[config]") {
   std::vector<std::string> warnings;
   const auto warn = [&](const std::string& text) { warnings.push_back(text); };
-  const TemporaryFile own("sk-a", fs::perms(0600));
-  const TemporaryFile group("sk-a", fs::perms(0660));
-  CHECK(Values(KeysFromFile(own.path(), warn)) == List{"sk-a"});
-  CHECK(Values(KeysFromFile(group.path(), warn)) == List{"sk-a"});
-  CHECK(warnings.empty());
+  const auto told = [&](int mode) {
+    warnings.clear();
+    const TemporaryFile file("sk-a", static_cast<fs::perms>(mode));
+    CHECK(Values(KeysFromFile(file.path(), warn)) == List{"sk-a"});
+    CHECK(Values(KeysFromFile(file.path())) == List{"sk-a"});
+    if (warnings.empty()) return std::string();
+    REQUIRE(warnings.size() == 1);
+    REQUIRE(warnings[0].starts_with(file.name() + ": "));
+    return warnings[0].substr(file.name().size() + 2);
+  };
+  const std::string group =
+      "the group of the file may read the keys in it; chmod g-r it";
+  const std::string all = "every user may read the keys in it; chmod go-r it";
+  for (const int mode : {0400, 0600, 0700, 0610, 0620}) {
+    CAPTURE(mode);
+    CHECK(told(mode).empty());
+  }
+  for (const int mode : {0440, 0640, 0660}) {
+    CAPTURE(mode);
+    CHECK(told(mode) == group);
+  }
+  for (const int mode : {0444, 0644, 0604}) {
+    CAPTURE(mode);
+    CHECK(told(mode) == all);
+  }
+  // Of a link the file counts that it leads to.
+  const TemporaryFile file("sk-a", fs::perms(0644));
+  const TemporaryDirectory directory;
+  fs::create_symlink(file.path(), directory / "link");
+  warnings.clear();
+  KeysFromFile(directory / "link", warn);
+  CHECK(warnings == List{(directory / "link").string() + ": " + all});
+}
 
-  const TemporaryFile readable("sk-a", fs::perms(0644));
-  CHECK(Values(KeysFromFile(readable.path(), warn)) == List{"sk-a"});
-  CHECK(Values(KeysFromFile(readable.path())) == List{"sk-a"});
-  REQUIRE(warnings.size() == 1);
-  CHECK(warnings[0].starts_with(readable.name() + ": every user may read"));
-
-  const TemporaryFile writable("sk-a", fs::perms(0602));
-  CHECK_THAT(Error([&] { KeysFromFile(writable.path(), warn); }),
-             ContainsSubstring(writable.name() + ": every user may write"));
+TEST_CASE("a file that all can write is refused", "[config]") {
+  for (const int mode : {0602, 0666}) {
+    const TemporaryFile writable("sk-a", static_cast<fs::perms>(mode));
+    CHECK_THAT(Error([&] { KeysFromFile(writable.path()); }),
+               ContainsSubstring(writable.name() + ": every user may write"));
+  }
 }
 
 TEST_CASE("a mounted secret is read through its links", "[config]") {

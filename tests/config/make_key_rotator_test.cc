@@ -48,6 +48,17 @@ TEST_CASE("a configuration's cooldowns are the rotator's and the client's",
   CHECK(MakeRetryOptions({.retry = {.max_retries = 9}}).max_retries == 9);
 }
 
+TEST_CASE("a configured budget of retries is the rotator's", "[config]") {
+  CHECK(MakeRotatorOptions({}, {.retry_budget = {.ratio = 0.3}})
+            .retry_budget.ratio == 0.3);
+  const ProviderConfig config{.retry_budget =
+                                  RetryBudget{.ratio = 0.1, .per_second = 2}};
+  const RetryBudget budget =
+      MakeRotatorOptions(config, {.retry_budget = {.ratio = 0.3}}).retry_budget;
+  CHECK(budget.ratio == 0.1);
+  CHECK(budget.per_second == 2);
+}
+
 TEST_CASE("a rotator is made as the configuration says", "[config]") {
   ManualClock clock;
   int events = 0;

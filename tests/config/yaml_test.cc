@@ -3,7 +3,10 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -87,6 +90,7 @@ providers:
       max_backoff: 4s
       deadline: 30s
       retry_ambiguous: false
+    retry_budget: { ratio: 0.25, per_second: 3 }
     auth: { header: api-key, prefix: "" }
     models: [gpt-4o, "gpt-4o-mini"]
   - name: local
@@ -123,6 +127,9 @@ TEST_CASE("a complete configuration says all that there is", "[yaml]") {
   CHECK(openai.retry.max_backoff == 4s);
   CHECK(openai.retry.deadline == 30s);
   CHECK_FALSE(openai.retry.retry_ambiguous);
+  REQUIRE(openai.retry_budget);
+  CHECK(openai.retry_budget->ratio == 0.25);
+  CHECK(openai.retry_budget->per_second == 3);
   CHECK(openai.auth_header == "api-key");
   CHECK(openai.auth_prefix.empty());
   CHECK_FALSE(openai.allow_http);
@@ -158,6 +165,19 @@ TEST_CASE("a cooldown multiplies only if it is told to", "[yaml]") {
   CHECK(MakeRetryOptions(read("")).guess.multiplier == guess.multiplier);
 }
 
+TEST_CASE("a budget of retries can be turned off, in part given, or left out",
+          "[yaml]") {
+  const auto budget = [](const std::string& lines) {
+    return ParseProviders(Provider(lines))[0].retry_budget;
+  };
+  CHECK_FALSE(budget(""));
+  CHECK(std::isinf(budget("    retry_budget: false\n")->ratio));
+  CHECK(budget("    retry_budget: true\n")->ratio == RetryBudget().ratio);
+  const auto partly = budget("    retry_budget: { ratio: 0.1 }\n");
+  CHECK(partly->ratio == 0.1);
+  CHECK(partly->per_second == RetryBudget().per_second);
+}
+
 TEST_CASE("each error says where it is and what was expected", "[yaml]") {
   struct Case {
     std::string text;
@@ -176,7 +196,8 @@ TEST_CASE("each error says where it is and what was expected", "[yaml]") {
        "1:1: unknown field provders; did you mean providers?\n1:12: "
        "providers[0]: expected fields (name, base_url, api_keys, api_key_env, "
        "key_selection, cooldown, max_cooldown, cooldown_multiplier, "
-       "quota_cooldown, retry, auth, allow_http, models), found text"},
+       "quota_cooldown, retry, retry_budget, auth, allow_http, models), found "
+       "text"},
       {Provider("    key_selecton: random\n"),
        "5:5: providers[0]: unknown field key_selecton; did you mean "
        "key_selection?"},
@@ -221,6 +242,21 @@ TEST_CASE("each error says where it is and what was expected", "[yaml]") {
       {Provider("    retry: 3\n"),
        "5:12: providers[0].retry: expected fields (max_attempts, "
        "initial_backoff, max_backoff, deadline, retry_ambiguous), found text"},
+      {Provider("    retry_budget: { ratio: -1, per_second: inf }\n"),
+       "5:28: providers[0].retry_budget.ratio: expected a number of at least "
+       "0\n5:44: providers[0].retry_budget.per_second: expected a number of at "
+       "least 0"},
+      {Provider("    retry_budget: off\n"),
+       "5:19: providers[0].retry_budget: expected true or false, found text"},
+      {Provider("    retry_budget: [0.1]\n"),
+       "5:19: providers[0].retry_budget: expected fields (ratio, per_second), "
+       "found a list"},
+      {Provider("    retry_budget: { rato: 0.1 }\n"),
+       "5:21: providers[0].retry_budget: unknown field rato; did you mean "
+       "ratio?"},
+      {Provider("    retry_bugdet: false\n"),
+       "5:5: providers[0]: unknown field retry_bugdet; did you mean "
+       "retry_budget?"},
       {Provider("    cooldown_multiplier: 0.5\n"),
        "5:26: providers[0].cooldown_multiplier: expected a number of at least "
        "1"},
@@ -236,7 +272,8 @@ TEST_CASE("each error says where it is and what was expected", "[yaml]") {
       {Provider("    ? [cooldown]\n    : 1s\n"),
        "5:7: providers[0]: unknown field; expected one of name, base_url, "
        "api_keys, api_key_env, key_selection, cooldown, max_cooldown, "
-       "cooldown_multiplier, quota_cooldown, retry, auth, allow_http, models"},
+       "cooldown_multiplier, quota_cooldown, retry, retry_budget, auth, "
+       "allow_http, models"},
       {Provider("  - name: a\n    base_url: http://b\n    api_keys: [sk-b]\n"),
        "5:11: providers[1].name: the name is taken, by line 2"},
       {Provider("  - api_keys: [sk-b]\n"),
@@ -607,6 +644,57 @@ TEST_CASE("a file that cannot be read is told", "[yaml]") {
   REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
   CHECK_THROWS_WITH(LoadProviders(pipe),
                     pipe + ": a pipe, where a YAML file should be");
+  CHECK_THROWS_WITH(LoadProviders("/dev/zero"),
+                    "/dev/zero: a device, where a YAML file should be");
+  const std::string large = (directory / "large").string();
+  WriteFile(large, "");
+  std::filesystem::resize_file(large, (std::uintmax_t{64} << 20) + 1);
+  CHECK_THROWS_WITH(LoadProviders(large), large + ": above 64 MiB");
+}
+
+TEST_CASE("a configuration that all can write is refused", "[yaml]") {
+  const TemporaryDirectory directory;
+  const std::string path = (directory / "providers.yaml").string();
+  WriteFile(path, Provider(""));
+  std::filesystem::permissions(path, std::filesystem::perms(0602));
+  CHECK_THROWS_WITH(LoadProviders(path),
+                    path +
+                        ": every user may write to it, and so choose where the "
+                        "keys go; chmod o-w it");
+}
+
+TEST_CASE("a configuration with keys that others can read is told of",
+          "[yaml]") {
+  const TemporaryDirectory directory;
+  const std::string path = (directory / "providers.yaml").string();
+  const auto told = [&](const std::string& text, int mode) {
+    WriteFile(path, text);
+    std::filesystem::permissions(path,
+                                 static_cast<std::filesystem::perms>(mode));
+    std::string warnings;
+    CHECK(LoadProviders(path, Variables({{"KEY", "sk-a"}}),
+                        [&](const std::string& text_of_one) {
+                          warnings += text_of_one + "\n";
+                        })
+              .size() == 1);
+    return warnings;
+  };
+  const std::string named =
+      "providers: [{ name: a, base_url: https://a, api_key_env: KEY }]";
+  const std::string bare = Provider("");
+  const std::string field =
+      "providers: [{ name: a, base_url: https://a, "
+      "api_keys: [{ key_env: KEY }, { key: sk-b }] }]";
+  CHECK(told(named, 0644).empty());
+  for (const std::string& text : {bare, field}) {
+    CHECK(told(text, 0600).empty());
+    CHECK(told(text, 0644) ==
+          path + ": every user may read the keys in it; chmod go-r it\n");
+    CHECK(told(text, 0640) ==
+          path +
+              ": the group of the file may read the keys in it; chmod g-r "
+              "it\n");
+  }
 }
 
 }  // namespace

@@ -108,6 +108,19 @@ TEST_CASE("no sign of life moves the bound of the whole", "[transfer]") {
   CHECK(patience.At(6 * kSecond, false).over == Over::kWhole);
 }
 
+TEST_CASE("the bound of the beginning holds until the answer has begun",
+          "[transfer]") {
+  HttpRequest request;
+  request.begin_timeout = std::chrono::seconds(5);
+  Patience patience(request, kSecond);
+  patience.Heard(5 * kSecond);
+  CHECK(patience.At(5 * kSecond, false).time == kSecond);
+  CHECK(patience.At(6 * kSecond, true).over == Over::kBeginning);
+  patience.Begun();
+  CHECK(patience.At(6 * kSecond, true).over == Over::kNothing);
+  CHECK(patience.At(6 * kSecond, true).time == kNever);
+}
+
 TEST_CASE("what comes after the answer does not keep the transfer open",
           "[transfer]") {
   Patience patience({}, 0);

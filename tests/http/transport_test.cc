@@ -4,6 +4,7 @@
 #include "keyrotator/http/transport.h"
 
 #include <httplib.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -34,6 +35,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/raw_server.h"
 #include "tests/support/self_signed.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/support/witness.h"
 
 namespace keyrotator {
@@ -564,6 +566,28 @@ TEST_CASE("a certificate that nobody vouches for is refused",
   CheckError(Fetch(misled, request), Kind::kTls, false);
 }
 
+TEST_CASE("authorities that are no file are told, and nothing waits for them",
+          "[transport][tls]") {
+  RawServer server([](RawConnection& peer) { peer.WaitUntilPeerLeaves(); });
+  const testing::TemporaryDirectory directory;
+  const std::string pipe = directory / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  for (const auto& [path, what] :
+       {std::pair(pipe, "a pipe"),
+        std::pair(std::string("/dev/zero"), "a device"),
+        std::pair(directory.path().string(), "a directory")}) {
+    CurlTransport transport = Make(path);
+    const Result result =
+        Fetch(transport,
+              Request("https://127.0.0.1:" + std::to_string(server.port())));
+    CheckError(result, Kind::kTls, false);
+    CHECK_THAT(result.error->message,
+               testing::ContainsSubstring(
+                   "ca_file: " + std::string(what) +
+                   ", where a file with certificates should be"));
+  }
+}
+
 TEST_CASE("a server that does not speak TLS is a TLS error",
           "[transport][tls]") {
   RawServer server([](RawConnection& peer) {
@@ -824,12 +848,42 @@ TEST_CASE("a silence longer than the idle timeout ends the exchange",
   }
 }
 
+TEST_CASE("a head that does not end is a silence, and so are 1xx",
+          "[transport]") {
+  const std::string line = GENERATE(
+      as<std::string>(), "HTTP/1.1 103 Early Hints\r\n\r\n", "X: y\r\n");
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    if (line[0] == 'X') peer.Write("HTTP/1.1 200 OK\r\n");
+    while (peer.Drip(line, milliseconds(1))) {
+    }
+  });
+  HttpRequest request = Request(server.origin());
+  request.idle_timeout = milliseconds(100);
+  CheckError(Fetch(request), Kind::kTimeout, true);
+}
+
+TEST_CASE("headers and 1xx without end are an error", "[transport]") {
+  const std::string line =
+      GENERATE(as<std::string>(), "HTTP/1.1 103 Early Hints\r\n\r\n",
+               "X: and more, and more, and more\r\n");
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    if (line[0] == 'X') peer.Write("HTTP/1.1 200 OK\r\n");
+    while (peer.Write(line)) {
+    }
+  });
+  const Result result = Fetch(Request(server.origin()));
+  CheckError(result, Kind::kLost, true);
+  CHECK(result.heads == 0);
+  CHECK_THAT(result.error->message,
+             testing::ContainsSubstring("headers are above 256 KiB"));
+}
+
 TEST_CASE("slow bytes are not a silence", "[transport][S13]") {
   RawServer server([&](RawConnection& peer) {
     peer.ReadRequest();
-    // Slow in the head and in the body; each lasts longer than the timeout.
-    if (!peer.Drip("HTTP/1.1 200 OK\r\n", milliseconds(40))) return;
-    peer.Write("Content-Length: 16\r\n\r\n");
+    peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n");
     peer.Drip("sixteen letters!", milliseconds(40));
   });
   HttpRequest request = Request(server.origin());
@@ -1052,6 +1106,34 @@ TEST_CASE(
   CurlTransport transport = Make();
   CHECK(Fetch(transport, Request(server.origin())).body == "ok");
   CheckError(Fetch(transport, Request(server.origin())), Kind::kLost, true);
+}
+
+TEST_CASE("what may not be repeated is sent once, also on a kept connection",
+          "[transport]") {
+  std::atomic<int> requests = 0;
+  RawServer server([&](RawConnection& peer) {
+    for (int i = 0; i < 2 && !peer.ReadRequest().empty(); ++i) {
+      // It acts on the second, and cannot say so.
+      if (++requests == 2) return peer.Reset();
+      peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    }
+  });
+  CurlTransport transport = Make();
+  HttpRequest request = Request(server.origin(), "/", "POST");
+  request.repeatable = GENERATE(true, false);
+  CHECK(Fetch(transport, request).body == "ok");
+  const Result second = Fetch(transport, request);
+  if (request.repeatable) {
+    CHECK(second.body == "ok");
+    CHECK(requests == 3);
+  } else {
+    CheckError(second, Kind::kLost, true);
+    CHECK_THAT(second.error->message,
+               testing::ContainsSubstring("closed without an answer"));
+    CHECK(requests == 2);
+  }
+  // Nothing of it sticks to the next.
+  CHECK(Fetch(transport, Request(server.origin())).body == "ok");
 }
 
 // A sink for which lines that begin with a colon are no sign of life, on a clock

@@ -200,7 +200,8 @@ TEST_CASE("JSON or a page in place of a stream is a body", "[answer]") {
   Reading it(true);
   it.answer.OnHead(200, {{"content-TYPE", "text/event-stream"}, {"x", "y"}});
   CHECK(it.Body("\r\n ") == Flow::kIdle);
-  CHECK(it.Body(body) == Flow::kMore);
+  // No event, so no life: see HttpRequest::begin_timeout.
+  CHECK(it.Body(body) == Flow::kIdle);
   CHECK(it.answer.response().body == body);
   CHECK_FALSE(it.answer.response().headers.Find("Content-Type"));
   CHECK(it.answer.response().headers.Find("x") == "y");
@@ -230,6 +231,40 @@ TEST_CASE("the answer to HEAD is good without a body", "[answer]") {
     CHECK(ending.verdict.kind ==
           (status == 200 ? VerdictKind::kOk : VerdictKind::kRateLimited));
   }
+}
+
+TEST_CASE("a good body above the limit is read no further and is an error",
+          "[answer]") {
+  for (const bool events : {false, true}) {
+    for (const std::size_t size : {10U, 11U}) {
+      PlainClassifier classifier;
+      internal::Answer answer(
+          classifier,
+          events ? internal::Expected::kEvents : internal::Expected::kBody, 10);
+      const auto sink = [](const SseEvent&) {};
+      answer.OnHead(200, {});
+      static_cast<void>(answer.OnBody("{\"id\"", kNow, sink));
+      const Flow flow = answer.OnBody(std::string(size - 5, ' '), kNow, sink);
+      CHECK((flow == Flow::kStop) == (size > 10));
+      const Ending ending = answer.End(nullptr, kNow, sink);
+      if (size <= 10) continue;
+      CHECK(ending.verdict.kind == VerdictKind::kTransient);
+      CHECK(ending.verdict.should_retry == false);
+      CHECK(ending.ambiguous);
+      CHECK_THAT(ending.verdict.message,
+                 testing::ContainsSubstring("above 10 bytes"));
+      CHECK(answer.response().body.empty());
+    }
+  }
+  // What is no success is cut, and says what it says.
+  PlainClassifier classifier;
+  internal::Answer answer(classifier, internal::Expected::kBody, 10);
+  const auto sink = [](const SseEvent&) {};
+  answer.OnHead(429, {});
+  CHECK(answer.OnBody(std::string(300'000, ' '), kNow, sink) == Flow::kMore);
+  CHECK(answer.End(nullptr, kNow, sink).verdict.kind ==
+        VerdictKind::kRateLimited);
+  CHECK(answer.response().body.size() == internal::kMaxErrorBody);
 }
 
 // ---- A raw sink ----
@@ -407,8 +442,9 @@ TEST_CASE("what a transport's error comes to", "[answer]") {
 
 // An answer that is passed on, whatever it is.
 struct Passing {
-  Passing(const char* type, const char* coding = "", int status = 200)
-      : answer(classifier, internal::Expected::kWhatComes) {
+  Passing(const char* type, const char* coding = "", int status = 200,
+          std::size_t max_body = internal::kMaxBody)
+      : answer(classifier, internal::Expected::kWhatComes, max_body) {
     Headers headers;
     if (*type != '\0') headers.Add("content-type", type);
     if (*coding != '\0') headers.Add("content-encoding", coding);
@@ -484,6 +520,26 @@ TEST_CASE("JSON that is longer than any error is passed on as it comes",
   CHECK(it.passed == half + "bc");
   CHECK(it.answer.response().body.empty());
   CHECK(it.End().how == How::kWhole);
+}
+
+TEST_CASE("the largest body that may be held does not bound what is passed on",
+          "[answer]") {
+  Passing json("application/json", "", 200, 10);
+  CHECK(json.Body("{\"a\":1234}") == Flow::kMore);
+  CHECK(json.passed.empty());  // it may be an error yet
+  CHECK(json.Body(" ") == Flow::kMore);
+  CHECK(json.passed == "{\"a\":1234} ");
+  CHECK(json.End().verdict.kind == VerdictKind::kOk);
+
+  Passing file("audio/mpeg", "", 200, 10);
+  CHECK(file.Body(std::string(100, 'a')) == Flow::kMore);
+  CHECK(file.passed.size() == 100);
+  CHECK(file.End().verdict.kind == VerdictKind::kOk);
+
+  Passing refused("application/json", "", 429, 10);
+  CHECK(refused.Body(std::string(100, ' ')) == Flow::kMore);
+  CHECK(refused.End().verdict.kind == VerdictKind::kRateLimited);
+  CHECK(refused.passed.empty());
 }
 
 TEST_CASE("a file that breaks off is cut, and lost if nothing came of it",

@@ -247,6 +247,34 @@ TEMPLATE_TEST_CASE("a failing provider is asked again with the same key",
   CHECK(failed.message.find("try again later") != std::string::npos);
 }
 
+TEMPLATE_TEST_CASE("clients of one rotator share its budget, and say so",
+                   "[client][budget]", CurlTransport) {
+  const bool stream = GENERATE(false, true);
+  Setup<TestType> setup({.keys = {{"sk-a", {}}}}, Pool("A"), {},
+                        {.retry_budget = {.ratio = 0, .per_second = 0.2}});
+  OpenAIClient other(setup.provider.base_url(), setup.rotator,
+                     MakeTransport<TestType>(), testing::Exact());
+  const auto send = [&](auto& client) {
+    return stream ? client.ChatCompletionStream(Chat("gpt-4o", true),
+                                                [](const SseEvent&) {})
+                  : client.ChatCompletion(Chat());
+  };
+  setup.provider.Inject({.status = 503, .times = 5});
+  // Two retries are all there is.
+  const Reply first = send(setup.client);
+  CHECK(Trail(first) == "A 503, A 503, A 503");
+  CHECK_FALSE(first.over_budget);
+  const Reply second = send(other);
+  CHECK(Trail(second) == "A 503");
+  CHECK(second.outcome == Outcome::kUnavailable);
+  CHECK(second.over_budget);
+  CHECK(second.status == 503);
+  CHECK_THAT(second.message, testing::ContainsSubstring("retry_budget"));
+  CHECK(setup.rotator.RefusedRetries() == 1);
+  setup.clock.Advance(11s);
+  CHECK(Trail(send(other)) == "A 503, A 200");
+}
+
 TEMPLATE_TEST_CASE("a dropped connection is tried again", "[client][S15]",
                    CurlTransport) {
   const auto kind = GENERATE(Fault::Kind::kReset, Fault::Kind::kResetInBody,
@@ -419,6 +447,34 @@ TEMPLATE_TEST_CASE("a deadline of a call also bounds the answer", "[client]",
   CHECK(reply.message.find("50 ms") != std::string::npos);
 }
 
+TEMPLATE_TEST_CASE("a deadline of a call bounds a stream up to its first event",
+                   "[client]", CurlTransport) {
+  // Nothing at all; life that is no event; an error without end, at which a
+  // client that is asked for a stream would look for ever.
+  const std::string begin = GENERATE(
+      as<std::string>(), "", "HTTP/1.1 200 OK\r\n\r\n: ",
+      "HTTP/1.1 500 Oops\r\nContent-Length: 99999\r\n\r\n{\"error\":\"");
+  RawServer server([&](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write(begin);
+    peer.Drip(std::string(begin.empty() ? 0 : 9'000, 'x'), 5ms);
+    peer.WaitUntilPeerLeaves();
+  });
+  Client<TestType> pool(server.origin(), Pool("A"),
+                        {.retry = {.max_retries = 0}});
+  Reply reply;
+  const auto took = Took([&] {
+    reply = pool.client.ChatCompletionStream(Chat("m", true), Listener(),
+                                             {.deadline = 50ms});
+  });
+  INFO(reply.message);
+  CHECK(took < kSoon);
+  CHECK(reply.outcome == Outcome::kUnavailable);
+  if (reply.status == 0)
+    CHECK(reply.message.find("no answer began within 50 ms") !=
+          std::string::npos);
+}
+
 TEMPLATE_TEST_CASE("an answer is bounded by the request timeout", "[client]",
                    CurlTransport) {
   Setup<TestType> setup({.keys = {{"sk-a", {}}}, .latency = 30s}, Pool("A"),
@@ -540,12 +596,12 @@ TEMPLATE_TEST_CASE("a stream that stays open after [DONE] is let go",
 
 TEMPLATE_TEST_CASE("a healthy stream is not cut by the request timeout",
                    "[client][S13]", CurlTransport) {
-  // Eight events and more, so the whole takes at least 240 ms.
-  Setup<TestType> setup({.keys = {{"sk-a", {}}}, .event_interval = 30ms},
+  // Eight events and more, so the whole takes at least 560 ms.
+  Setup<TestType> setup({.keys = {{"sk-a", {}}}, .event_interval = 70ms},
                         Pool("A"), {.request_timeout = 100ms});
   Listener listener;
   const Reply reply = setup.client.ChatCompletionStream(
-      Chat("m", true), std::ref(listener), {.deadline = 100ms});
+      Chat("m", true), std::ref(listener), {.deadline = 500ms});
   INFO(reply.message);
   CHECK(reply.ok());
   CHECK(listener.text == kAnswerText);

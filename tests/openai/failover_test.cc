@@ -204,6 +204,12 @@ struct Bench {
   }
 };
 
+const RotatorOptions kWithoutBudget = {
+    .retry_budget = {.ratio = std::numeric_limits<double>::infinity()}};
+// Nothing but what `sends` that did not fail are worth: half a retry each.
+const RotatorOptions kWithoutFloor = {
+    .retry_budget = {.ratio = 0.5, .per_second = 0}};
+
 // Drives one request to its end.
 std::string Run(Bench& bench, TheFailover& failover) {
   bench.Drive(failover);
@@ -522,6 +528,21 @@ TEST_CASE("an overloaded provider is asked again with the same key",
   CHECK(bench.pool.Available() == 3);
 }
 
+TEST_CASE("a retry stays with its key, however short its wait is",
+          "[failover][S9]") {
+  const int longest = GENERATE(1, 8);
+  Bench bench("AB");
+  bench.script["A"] = {Status(500)};
+  // Equal waits, shortened by chance.
+  bench.options.initial_backoff = 1s;
+  bench.options.max_backoff = std::chrono::seconds(longest);
+  bench.options.random = [] { return 0.9; };
+  TheFailover failover = bench.Make();
+  Run(bench, failover);
+  REQUIRE(failover.trail().size() == 3);
+  for (const Attempt& attempt : failover.trail()) CHECK(attempt.key == "A");
+}
+
 TEST_CASE("a lost connection is tried again with the same key",
           "[failover][S15]") {
   using Kind = TransportError::Kind;
@@ -547,7 +568,7 @@ TEST_CASE("a URL that cannot be used is the caller's error", "[failover]") {
 
 TEST_CASE("the backoff doubles up to 8 s, less up to a quarter",
           "[failover][S8]") {
-  Bench bench("A");
+  Bench bench("A", kWithoutBudget);
   bench.script["A"] = {Status(503)};
   bench.options.max_retries = 6;
   SECTION("none off") {
@@ -588,7 +609,7 @@ TEST_CASE("the backoff doubles up to 8 s, less up to a quarter",
 
 TEST_CASE("without a source of its own the jitter stays within a quarter",
           "[failover][S18]") {
-  Bench bench("A");
+  Bench bench("A", kWithoutBudget);
   bench.options.random = {};
   bench.script["A"] = {Status(503), Ok()};
   std::set<nanoseconds> seen;
@@ -685,6 +706,138 @@ TEST_CASE("what may have been acted on is not repeated if that is not wanted",
   CHECK(failover.trail().size() == (repeated ? 2 : 1));
   CHECK(failover.outcome() ==
         (repeated ? Outcome::kOk : Outcome::kUnavailable));
+}
+
+// --- The budget of retries ---
+
+TEST_CASE("a request that the budget cuts short says so",
+          "[failover][budget]") {
+  const Answer failure =
+      GENERATE(Status(503), Status(529), Status(500), Lost());
+  Bench bench("AB", kWithoutFloor);
+  bench.script["A"] = {failure};
+  TheFailover failover = bench.Make();
+  CHECK(Run(bench, failover) == fmt::format("A{}@0", failure.response.status));
+  CHECK(failover.outcome() == Outcome::kUnavailable);
+  CHECK(failover.over_budget());
+  CHECK_THAT(failover.message(),
+             testing::ContainsSubstring("in 1 attempt, and so many") &&
+                 testing::ContainsSubstring("RotatorOptions::retry_budget"));
+  CHECK(bench.pool.RefusedRetries() == 1);
+  CHECK(bench.waited == 0s);
+}
+
+TEST_CASE("the budget is of all requests of the rotator",
+          "[failover][budget]") {
+  Bench bench("A", kWithoutFloor);
+  const auto fails = [&] {
+    bench.script["A"] = {Status(503), Ok()};
+    TheFailover failover = bench.Make();
+    bench.Drive(failover);
+    CHECK(failover.over_budget() == (failover.outcome() != Outcome::kOk));
+    return failover.over_budget();
+  };
+  CHECK(fails());
+  bench.script["A"] = {Ok()};
+  for (int i = 0; i < 4; ++i) {
+    TheFailover failover = bench.Make();
+    CHECK(Run(bench, failover) == "A200@0");
+  }
+  // Worth two retries, and these are served: worth another.
+  CHECK_FALSE(fails());
+  CHECK_FALSE(fails());
+  CHECK_FALSE(fails());
+  CHECK(fails());
+  // What is long gone is worth nothing.
+  bench.clock.Advance(1h);
+  CHECK(fails());
+}
+
+TEST_CASE("a lone failure is retried to the end, whatever came before",
+          "[failover][budget]") {
+  Bench bench("A");
+  for (int i = 0; i < 10; ++i) {
+    bench.script["A"] = {Status(503)};
+    TheFailover failover = bench.Make();
+    CHECK(Run(bench, failover) == "A503@0 A503@0.5 A503@1.5");
+    CHECK_FALSE(failover.over_budget());
+    CHECK(failover.message().find("budget") == std::string::npos);
+    bench.clock.Advance(5s);
+  }
+  CHECK(bench.pool.RefusedRetries() == 0);
+}
+
+TEST_CASE("going on to another key draws nothing from the budget",
+          "[failover][budget][P16]") {
+  const Answer verdict =
+      GENERATE(Status(401), Limited("20"), NoQuota(), Status(403));
+  Bench bench("ABC", {.retry_budget = {.ratio = 0, .per_second = 0}});
+  bench.script["A"] = {verdict};
+  bench.script["B"] = {verdict};
+  TheFailover failover = bench.Make();
+  CHECK(Run(bench, failover) ==
+        fmt::format("A{0}@0 B{0}@0 C200@0", verdict.response.status));
+  CHECK(bench.pool.RefusedRetries() == 0);
+}
+
+TEST_CASE("what would not be sent again anyway is not the budget's doing",
+          "[failover][budget]") {
+  Bench bench("A", kWithoutFloor);
+  Answer failure = Status(503);
+  SECTION("no retry is left") { bench.options.max_retries = 0; }
+  SECTION("the provider forbids it") {
+    failure = Status(503, {{"x-should-retry", "false"}});
+  }
+  SECTION("it may have been acted on") {
+    bench.options.retry_ambiguous = false;
+    failure = Status(500);
+  }
+  SECTION("there is no time for it") { bench.options.deadline = 100ms; }
+  SECTION("the provider wants more time than there is") {
+    failure = Status(503, {{"Retry-After", "3600"}});
+  }
+  bench.script["A"] = {failure};
+  TheFailover failover = bench.Make();
+  bench.Drive(failover);
+  CHECK(failover.outcome() == Outcome::kUnavailable);
+  CHECK_FALSE(failover.over_budget());
+  CHECK(bench.pool.RefusedRetries() == 0);
+}
+
+TEST_CASE("a stream before its first event draws on the budget, too",
+          "[failover][budget]") {
+  Bench bench("A", kWithoutFloor);
+  bench.request.stream = true;
+  bench.script["A"] = {CutOff(Stream(": hello\n\n"))};
+  TheFailover failover = bench.Make();
+  CHECK(Run(bench, failover) == "A0@0");
+  CHECK(failover.over_budget());
+  CHECK(bench.events.empty());
+}
+
+TEST_CASE("in an outage each request is sent once, and again when it is over",
+          "[failover][budget]") {
+  Bench bench("AB");
+  const auto send_many = [&](int requests) {
+    const int before = bench.sends;
+    for (int i = 0; i < requests; ++i) {
+      TheFailover failover = bench.Make();
+      bench.Drive(failover);
+    }
+    return bench.sends - before;
+  };
+  // All at one time, for the sake of the figures: each retry at once.
+  bench.options.initial_backoff = 0s;
+  CHECK(send_many(1000) == 1000);
+  bench.script["A"] = bench.script["B"] = {Status(503)};
+  // Of 1,000 that did not fail there are 500, and 10 by the floor.
+  CHECK(send_many(3000) == 3510);
+  bench.clock.Advance(10s);
+  CHECK(send_many(3000) == 3010);
+  bench.script["A"] = bench.script["B"] = {Ok()};
+  CHECK(send_many(100) == 100);
+  bench.script["A"] = {Status(503), Ok()};
+  CHECK(send_many(100) == 101);
 }
 
 TEST_CASE("no lease is held while a request waits", "[failover][T8]") {

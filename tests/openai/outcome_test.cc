@@ -50,6 +50,10 @@ TEST_CASE("an explanation quotes what is known", "[outcome]") {
   };
   CHECK(says(Outcome::kUnavailable, std::vector<Attempt>(1), "", "1 attempt;"));
   CHECK(says(Outcome::kDeadline, std::vector<Attempt>(3), "", "3 attempts;"));
+  CHECK(Explain(Outcome::kUnavailable, std::vector<Attempt>(1), {}, "", 0s,
+                /*over_budget=*/true)
+            .find("1 attempt, and so many requests fail that") !=
+        std::string::npos);
   CHECK(says(Outcome::kDenied, {}, "o3", "access to o3."));
   CHECK(says(Outcome::kDenied, {}, "", "access."));
   CHECK(says(Outcome::kAllCooling, {}, "", "in 1.5 s"));

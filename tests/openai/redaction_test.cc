@@ -39,6 +39,23 @@ TEST_CASE("a success keeps the model's words, and its headers lose the key",
         "secret-A|secret-A|secret-A|x=[A]|y=plain");
 }
 
+TEST_CASE("of a large body that is no success the beginning is kept",
+          "[redaction][T7]") {
+  KeyRotator rotator(Letters("AB"));
+  const std::optional<Lease> lease = rotator.Pick();
+  for (const VerdictKind kind : {VerdictKind::kTransient, VerdictKind::kOk}) {
+    Verdict verdict;
+    verdict.kind = kind;
+    // The cut halves a key.
+    HttpResponse response{
+        .status = 200,
+        .body = std::string(internal::kMaxErrorBody - 4, 'x') + "secret-A"};
+    internal::RedactAnswer(rotator, *lease, verdict, response);
+    const bool ok = kind == VerdictKind::kOk;
+    CHECK(response.body.ends_with(ok ? "xsecret-A" : "x[A]"));
+  }
+}
+
 TEST_CASE("what has no secret stays as it is", "[redaction]") {
   for (const VerdictKind kind : {VerdictKind::kOk, VerdictKind::kPermission})
     CHECK(After(kind, "text") == "text|text|text|x=text|y=plain");

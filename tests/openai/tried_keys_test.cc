@@ -53,6 +53,22 @@ TEST_CASE("a key rests from its second use on, longer each time",
   }
 }
 
+TEST_CASE("a key that is to be asked again rests no longer than until then",
+          "[tried_keys][S9]") {
+  const Keys ids = Ids();
+  const RetryOptions options;
+  TriedKeys tried;
+  for (const KeyId id : {ids[0], ids[1]}) {
+    for (int i = 0; i < 2; ++i) tried.Count(id, 0, options);
+  }
+  tried.Retry(ids[0], kSecond / 4);
+  tried.Retry(ids[1], kSecond);
+  tried.Retry(ids[2], 0);
+  CHECK(tried.Excluded(kSecond / 4 - 1) == Keys{ids[0], ids[1]});
+  CHECK(tried.Excluded(kSecond / 4) == Keys{ids[1]});
+  CHECK(tried.Excluded(kSecond / 2).empty());
+}
+
 TEST_CASE("of keys that rest the first to have rested counts, if not refused",
           "[tried_keys]") {
   const Keys ids = Ids();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "keyrotator/clock.h"
 #include "tests/support/catch.h"
@@ -39,18 +40,19 @@ constexpr Nanos kQuarter = 900 * kSecond;
 
 // As many requests as the pace lets out, answered at once.
 Count Run(LearnedPace& pace, Bucket& bucket, Nanos hint, Nanos from, Nanos to,
-          Nanos longest = 0) {
+          Nanos longest = 0, std::optional<double> peers = {}) {
   Count count;
   Nanos shut_until = from;
   for (Nanos now = from; now < to; now += 5 * kMillisecond) {
     while (now >= shut_until && pace.Fits(now)) {
-      pace.Take(now);
+      const PacePlace lease = pace.Take(now);
       if (bucket.Admit(now)) {
         ++count.served;
         pace.Succeed(now);
       } else {
         ++count.refused;
-        shut_until = now + pace.Refuse(hint, kSecond, now, longest);
+        shut_until =
+            now + pace.Refuse(hint, kSecond, now, longest, lease, peers);
         pace.HoldUntil(shut_until);
       }
     }
@@ -226,6 +228,83 @@ TEST_CASE("what a quiet time saves up may go out at once", "[learned_pace]") {
     ++out;
   }
   CHECK(out == 31);
+}
+
+TEST_CASE("a fast bucket's rate is found in seconds, in few refusals",
+          "[learned_pace]") {
+  LearnedPace pace;
+  Bucket bucket{.size = 5, .per_second = 20};
+  const Count search = Run(pace, bucket, 0, 0, 6 * kSecond);
+  CHECK(search.refused <= 5);
+  // From then on as much as it lets through.
+  const Count count = Run(pace, bucket, 0, 6 * kSecond, 66 * kSecond);
+  CHECK(count.served > 0.95 * 20 * 60);
+}
+
+TEST_CASE("a search that nobody makes use of does not add up",
+          "[learned_pace]") {
+  LearnedPace pace;
+  pace.Refuse(0, kSecond, 0);
+  pace.HoldUntil(kSecond);
+  // A second later a hundred times as much could have come.
+  const Nanos later = 2 * kSecond;
+  int out = 0;
+  for (; pace.Fits(later) && out < 100; ++out) pace.Take(later);
+  CHECK(out == 2);
+}
+
+TEST_CASE("who is told the rate by its peers does not search for it",
+          "[learned_pace]") {
+  LearnedPace pace;
+  Bucket bucket{.size = 60, .per_second = 0.5};
+  bucket.level = 0;
+  // One in two seconds, by the word of others; a pause of two requests' time.
+  const double rate = 0.5 / static_cast<double>(kSecond);
+  const Nanos pause = pace.Refuse(0, kSecond, 0, 0, {}, rate);
+  CHECK(static_cast<double>(pause) / kSecond == Approx(4));
+  CHECK(pace.found() == Approx(rate));
+  pace.HoldUntil(pause);
+  const Count count = Run(pace, bucket, 0, pause, pause + 100 * kSecond);
+  CHECK(count.served >= 49);
+  CHECK(count.refused <= 1);
+}
+
+TEST_CASE("who knows its rate does not change it for its peers'",
+          "[learned_pace]") {
+  LearnedPace pace;
+  Bucket bucket{.size = 60, .per_second = 1};
+  const Nanos hour = 3600 * kSecond;
+  Run(pace, bucket, 0, 0, hour);
+  const double rate = pace.found();
+  REQUIRE(rate > 0);
+  pace.Refuse(0, kSecond, hour, 0, pace.Take(hour), 10 * rate);
+  CHECK(pace.found() < 2 * rate);
+}
+
+TEST_CASE("who agrees with its peers meets the limit more seldom",
+          "[learned_pace]") {
+  const auto refusals = [](std::optional<double> peers) {
+    LearnedPace pace;
+    Bucket bucket{.size = 60, .per_second = 1};
+    return Run(pace, bucket, 0, 0, 3600 * kSecond, 0, peers).refused;
+  };
+  const int alone = refusals({});
+  CHECK(alone > 40);
+  CHECK(refusals(1 / static_cast<double>(kSecond)) < alone / 2 + 5);
+}
+
+TEST_CASE(
+    "what is left to others is there later, also while the rate is searched",
+    "[learned_pace]") {
+  LearnedPace pace;
+  pace.Refuse(0, kSecond, 0);
+  pace.HoldUntil(kSecond);
+  for (Nanos now = kSecond; now < 3 * kSecond; now += 100 * kMillisecond) {
+    while (pace.Fits(now, 5)) pace.Take(now);
+    const Nanos when = pace.WhenFits(now, 5);
+    CHECK(when > now);
+    CHECK(pace.Fits(when, 5));
+  }
 }
 
 TEST_CASE("a bucket met empty after a quiet time does not slow the pace",

@@ -37,7 +37,7 @@ struct Bench {
     limits.requests.reset =
         std::chrono::nanoseconds(static_cast<Nanos>(10 - remaining) * kSecond);
     Grant grant;
-    standing.Take(0, grant, now);
+    standing.Take(0, grant, false, 0, now);
     standing.Learn(grant, limits, 0, now);
     standing.timer.at = standing.Update(now);
   }

@@ -35,6 +35,14 @@ TEST_CASE("a secret is found in every form in which JSON may spell it",
   CHECK(Redact(R"(\u0073\u006B-abc!)") == "[one]!");
 }
 
+TEST_CASE("a secret is found where a URL escapes it", "[redactor]") {
+  CHECK(Redact("?key=sk%2Dabc&b") == "?key=[one]&b");
+  CHECK(Redact("%73%6B%2d%61bc!") == "[one]!");
+  CHECK(Redact("q%22%5C/%5cu") == "[odd]");
+  for (const std::string text : {"%", "%7", "100% of", "%zz", "%2", "sk%2"})
+    CHECK(Redact(text) == text);
+}
+
 TEST_CASE("a secret that the end of the text cuts off is replaced, too",
           "[redactor][T7]") {
   const Redactor redactor(std::vector<Secret>{{"sk-0123456789", "one"}});

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "tests/support/catch.h"
 
@@ -53,6 +54,49 @@ TEST_CASE(
   bucket.Take(0, kStart + kSecond);
   bucket.Report(reporting, 0, Requests(60, 20, 40), false, kStart + kSecond);
   CHECK(Left(bucket, kStart + kSecond) == Approx(18));
+}
+
+TEST_CASE("of a crowd that went out together nobody knows who came first",
+          "[shadow_bucket]") {
+  ShadowBucket bucket;
+  bucket.Report({}, 0, Requests(60, 30, 30), false, kStart);
+  std::vector<ShadowBucket::Note> crowd;
+  for (int i = 0; i < 20; ++i) crowd.push_back(bucket.Take(0, kStart));
+  REQUIRE(Left(bucket, kStart) == Approx(10));
+  // The last to go out came first, and the first last.
+  bucket.Report(crowd.back(), 0, Requests(60, 29, 31), false, kStart);
+  CHECK(Left(bucket, kStart) == Approx(10));
+  bucket.Report(crowd.front(), 0, Requests(60, 10, 50), false, kStart);
+  CHECK(Left(bucket, kStart) == Approx(10));
+  // More is gone than all of them took: somebody else had it.
+  bucket.Report(crowd.back(), 0, Requests(60, 5, 55), false, kStart);
+  CHECK(Left(bucket, kStart) == Approx(5));
+}
+
+TEST_CASE(
+    "what flows back while the bucket is full is lost, as far as is known",
+    "[shadow_bucket]") {
+  // 5 requests, 20 a second: in a slow answer's time many times as many.
+  const auto told = [](double left) {
+    RateLimits limits;
+    limits.requests = {.limit = 5,
+                       .remaining = left,
+                       .reset = std::chrono::nanoseconds(
+                           static_cast<Nanos>((5 - left) * 0.05 * kSecond))};
+    return limits;
+  };
+  ShadowBucket bucket;
+  bucket.Report({}, 0, told(4), false, kStart);
+  const ShadowBucket::Note slow = bucket.Take(0, kStart);
+  Nanos now = kStart;
+  for (int i = 0; i < 16; ++i) {
+    now += kSecond / 20;
+    bucket.Take(0, now);
+  }
+  const double own = Left(bucket, now);
+  CHECK(own > 2);
+  bucket.Report(slow, 0, told(3), false, now);
+  CHECK(Left(bucket, now) == Approx(own));
 }
 
 TEST_CASE(
@@ -113,10 +157,30 @@ TEST_CASE("surprises near the edge raise the reserve, which fades",
   ShadowBucket bucket;
   bucket.Report({}, 0, Requests(60, 3, 57), false, kStart);
   const ShadowBucket::Note lease = bucket.Take(0, kStart);
-  // Another client took two.
+  // Another client took two, so as much is kept in hand, and half a request.
   bucket.Report(lease, 0, Requests(60, 0, 60), false, kStart);
   CHECK(static_cast<double>(bucket.WhenFits(0, kStart) - kStart) / kSecond ==
-        Approx(3).epsilon(0.05));
+        Approx(3.6).epsilon(0.05));
+}
+
+TEST_CASE("the rate is one that fits all reports, though all are rounded",
+          "[shadow_bucket]") {
+  // A full bucket flows back in a minute; what is left is told without its
+  // fraction.
+  ShadowBucket bucket;
+  for (const double level : {58.9, 30.01, 12.95, 0.77, 0.001, 20.5}) {
+    bucket.Report({}, 0, Requests(60, std::floor(level), 60 - level), false,
+                  kStart);
+  }
+  const auto rate = [&] {
+    const RateLimit believed = bucket.Believed(kStart).requests;
+    return (60 - *believed.remaining) /
+           std::chrono::duration<double>(*believed.reset).count();
+  };
+  CHECK(rate() == Approx(1).epsilon(0.001));
+  // It has doubled.
+  bucket.Report({}, 0, Requests(60, 10, 25.02), false, kStart);
+  CHECK(rate() == Approx(2).epsilon(0.03));
 }
 
 TEST_CASE("what makes no sense is no report", "[shadow_bucket]") {

@@ -18,10 +18,10 @@ struct Bench {
   Group group;
   Standing standing{scope, group};
 
-  Grant Take(double cost = 0) {
+  Grant Take(bool in_line = false) {
     Grant grant;
     grant.ticket = ++tickets;
-    standing.Take(cost, grant, now);
+    standing.Take(0, grant, in_line, 4, now);
     return grant;
   }
   // The answer to `grant`: `remaining` of 10 requests, full in a second for
@@ -97,45 +97,70 @@ TEST_CASE("the first lease on a gate on trial is the trial", "[standing]") {
   CHECK(bench.Take().trials == 0);
 }
 
-TEST_CASE("slow start lets out one lease, then two for each that ends well",
+TEST_CASE("slow start counts the leases of callers that could have waited",
           "[standing]") {
   Bench bench;
-  CHECK(bench.standing.Start());
-  CHECK_FALSE(bench.standing.Start());  // it is under way
+  for (int i = 0; i < 10; ++i) CHECK(bench.Take().trials == 0);
+  CHECK_FALSE(bench.standing.IsFull());
+  for (int i = 0; i < 4; ++i) {
+    CHECK_FALSE(bench.standing.IsFull());
+    CHECK(bench.Take(true).trials == Grant::kSlowStart);
+  }
+  CHECK(bench.standing.IsFull());
+  CHECK(bench.standing.IsUsable());  // for those that cannot wait
+}
 
-  const Grant first = bench.Take();
-  CHECK(first.trials == Grant::kSlowStart);
-  CHECK(bench.standing.is_held_back());
-  CHECK_FALSE(bench.standing.IsUsable());
-
-  CHECK(bench.standing.EndTrials(first.trials, first.ticket, true));
-  const Grant second = bench.Take();
-  CHECK_FALSE(bench.standing.is_held_back());
-  bench.Take();
-  CHECK(bench.standing.is_held_back());
-
-  // One that does not end well makes room for one.
-  bench.standing.EndTrials(second.trials, second.ticket, false);
-  bench.Take();
-  CHECK(bench.standing.is_held_back());
-
-  CHECK(bench.standing.EndStart());
-  CHECK(bench.standing.IsUsable());
-  CHECK_FALSE(bench.standing.EndStart());
+TEST_CASE("a group that has returned starts with one lease", "[standing]") {
+  Bench bench;
+  const Grant before = bench.Take(true);
+  CHECK(bench.standing.Restart(bench.tickets + 1));
+  CHECK_FALSE(bench.standing.IsFull());
+  const Grant first = bench.Take(true);
+  CHECK(bench.standing.IsFull());
+  // What went out before says nothing.
+  bench.standing.EndTrials(before.trials, before.ticket, true);
+  CHECK(bench.standing.IsFull());
+  bench.standing.EndTrials(first.trials, first.ticket, true);
+  bench.Take(true);
+  CHECK_FALSE(bench.standing.IsFull());
+  bench.Take(true);
+  CHECK(bench.standing.IsFull());
+  // It becomes usable once more: there is room for one at least.
+  CHECK_FALSE(bench.standing.Restart(bench.tickets + 1));
+  CHECK_FALSE(bench.standing.IsFull());
+  bench.Take(true);
+  // Nobody waits any more.
+  CHECK(bench.standing.EndRestart());
+  CHECK_FALSE(bench.standing.IsFull());
+  CHECK_FALSE(bench.standing.EndRestart());
 }
 
 TEST_CASE("there is no slow start where a bucket says how many may go out",
           "[standing]") {
   Bench bench;
+  for (int i = 0; i < 4; ++i) bench.Take(true);
+  REQUIRE(bench.standing.IsFull());
   REQUIRE(bench.Report(bench.Take(), 5));
-  CHECK_FALSE(bench.standing.Start());
-  CHECK_FALSE(bench.standing.is_held_back());
+  CHECK_FALSE(bench.standing.IsFull());
+  CHECK(bench.Take(true).trials == 0);
+}
+
+TEST_CASE("who yields leaves a part of the limit to others", "[standing]") {
+  Bench bench;
+  REQUIRE(bench.Report(bench.Take(), 2));
+  CHECK(bench.standing.Fits(0, bench.now));
+  CHECK_FALSE(bench.standing.Fits(0, bench.now, true));
+  const Nanos when = bench.standing.WhenFits(0, bench.now, true);
+  CHECK(when > bench.now);
+  CHECK(when <= kSecond);
+  CHECK(bench.standing.Fits(0, when, true));
 }
 
 TEST_CASE("the pace counts only where the bucket does not tell", "[standing]") {
   Bench bench;
   CHECK(bench.standing.is_paced());
-  CHECK(bench.standing.Refuse(0, kSecond, bench.now, 0) == kSecond);
+  CHECK(bench.standing.Refuse({}, 0, kSecond, bench.now, 0,
+                              bench.scope.peers) == kSecond);
   bench.standing.HoldUntil(kSecond);
   CHECK(bench.standing.is_metered());
   bench.Take();

@@ -42,6 +42,29 @@ TEST_CASE("a waiter may leave from any place in its queue", "[waiters]") {
   CHECK(waiters.size() == 0);
 }
 
+TEST_CASE("who is interactive queues before a batch, whoever of it leaves",
+          "[waiters][priority]") {
+  Scope scope("a", kNow);
+  const PickHint batch{.priority = Priority::kBatch};
+  Waiter one(batch), two(batch), three(batch), person({}), next({});
+  Waiters waiters;
+  const auto order = [&] {
+    return std::vector<Waiter*>(scope.queue.begin(), scope.queue.end());
+  };
+  waiters.Enter(one, scope);
+  waiters.Enter(two, scope);
+  waiters.Enter(person, scope);
+  CHECK(order() == std::vector<Waiter*>{&person, &one, &two});
+  waiters.Leave(one);  // the first of the batch
+  waiters.Enter(next, scope);
+  CHECK(order() == std::vector<Waiter*>{&person, &next, &two});
+  waiters.Leave(two);  // and the last
+  waiters.Enter(three, scope);
+  waiters.Leave(next);
+  waiters.Enter(next, scope);
+  CHECK(order() == std::vector<Waiter*>{&person, &next, &three});
+}
+
 TEST_CASE("scopes that were woken are served until there are none",
           "[waiters]") {
   Scope scope("a", kNow);

@@ -156,6 +156,9 @@ class RawConnection {
     while (ReadSome(ignored)) ignored.clear();
   }
 
+  // For a library that speaks through it.
+  int fd() const { return fd_; }
+
   // Gives the socket away, to be closed by whoever takes it.
   int Release() { return std::exchange(fd_, -1); }
 

@@ -1,7 +1,7 @@
 // File: self_signed.h
 //
-// A fresh key and a certificate for 127.0.0.1 that it signed itself, valid for
-// an hour, for HTTPS servers in tests.
+// A fresh key and a certificate that it signed itself, for HTTPS servers in
+// tests; unless told otherwise for 127.0.0.1, and valid for an hour.
 
 #ifndef KEYROTATOR_TESTS_SUPPORT_SELF_SIGNED_H_
 #define KEYROTATOR_TESTS_SUPPORT_SELF_SIGNED_H_
@@ -11,6 +11,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <stdexcept>
@@ -20,16 +21,21 @@
 
 namespace keyrotator::testing {
 
+struct SelfSignedOptions {
+  long ends = 3600;  // seconds from now
+  const char* name = "IP:127.0.0.1";
+};
+
 class SelfSigned {
  public:
-  SelfSigned() {
+  explicit SelfSigned(SelfSignedOptions options = {}) {
     key_.reset(EVP_EC_gen("P-256"));
     certificate_.reset(X509_new());
     X509* const x = certificate_.get();
     X509_set_version(x, 2);  // counted from 0: version 3
     ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-    X509_gmtime_adj(X509_getm_notBefore(x), -60);
-    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    X509_gmtime_adj(X509_getm_notBefore(x), std::min(-60L, options.ends - 60));
+    X509_gmtime_adj(X509_getm_notAfter(x), options.ends);
     X509_set_pubkey(x, key_.get());
     X509_NAME* const name = X509_get_subject_name(x);
     X509_NAME_add_entry_by_txt(
@@ -38,7 +44,7 @@ class SelfSigned {
     X509_set_issuer_name(x, name);
     const std::unique_ptr<X509_EXTENSION, decltype(&X509_EXTENSION_free)> names(
         X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name,
-                            "IP:127.0.0.1"),
+                            options.name),
         X509_EXTENSION_free);
     X509_add_ext(x, names.get(), -1);
     std::FILE* const file = std::fopen(file_.c_str(), "w");

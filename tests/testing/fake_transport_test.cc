@@ -207,6 +207,21 @@ TEST_CASE("a stream that stalls is cut after the longest silence it may have",
   CHECK(program.passed() == 1min);
 }
 
+TEST_CASE("a stream's first event is bounded by the deadline, its end is not",
+          "[fake_transport]") {
+  Program program({.keys = kBothKeys, .latency = 1min, .event_interval = 1min},
+                  {.retry = {.max_retries = 0}});
+  const auto ask = [&](Span deadline) {
+    return program.client
+        .ChatCompletionStream(kStream, [](const SseEvent&) {},
+                              {.deadline = deadline})
+        .outcome;
+  };
+  CHECK(ask(50s) == Outcome::kUnavailable);
+  CHECK(program.passed() == 50s);
+  CHECK(ask(70s) == Outcome::kOk);
+}
+
 TEST_CASE("a stop is heard before the request and between pieces",
           "[fake_transport]") {
   Program program({.keys = kBothKeys});

@@ -15,6 +15,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -31,6 +32,7 @@
 #include "keyrotator/api_key.h"
 #include "keyrotator/internal/header_text.h"
 #include "keyrotator/internal/read_file.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
 
 namespace keyrotator {
@@ -80,14 +82,14 @@ inline void CheckKeyText(std::string_view key, const std::string& where) {
 }
 
 // The keys in `text`, each once.
-inline std::vector<std::string> SplitKeys(std::string_view text,
-                                          const KeyFormat& format,
-                                          std::string_view where) {
+inline std::vector<SecretText> SplitKeys(std::string_view text,
+                                         const KeyFormat& format,
+                                         std::string_view where) {
   if (constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
       text.starts_with(kByteOrderMark)) {
     text.remove_prefix(kByteOrderMark.size());
   }
-  std::vector<std::string> keys;
+  std::vector<SecretText> keys;
   std::unordered_set<std::string_view> seen;
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::size_t end =
@@ -107,34 +109,47 @@ inline std::vector<std::string> SplitKeys(std::string_view text,
 }
 
 // The keys in a variable, which messages call `where`; empty if it is not set.
-inline std::vector<std::string> ReadVariable(const std::string& name,
-                                             std::string_view where,
-                                             const Environment& environment) {
+inline std::vector<SecretText> ReadVariable(const std::string& name,
+                                            std::string_view where,
+                                            const Environment& environment) {
   const char* const text = environment(name.c_str());
   if (text == nullptr) return {};
   return SplitKeys(text, kKeysInVariable, where);
 }
 
+// Throws ConfigError if every user may write to a file of that mode; `power` is
+// what they could do.
+inline void CheckWriters(mode_t mode, const std::string& where,
+                         std::string_view power) {
+  if ((mode & S_IWOTH) == 0) return;
+  throw ConfigError(fmt::format(
+      "{}: every user may write to it, and so {}; chmod o-w it", where, power));
+}
+
+// Warns if others than its owner may read a file with keys.
+inline void WarnOfReaders(mode_t mode, const std::string& where,
+                          const OnWarning& on_warning) {
+  const bool all = (mode & S_IROTH) != 0;
+  if (!on_warning || (!all && (mode & S_IRGRP) == 0)) return;
+  on_warning(fmt::format("{}: {} may read the keys in it; chmod {}-r it", where,
+                         all ? "every user" : "the group of the file",
+                         all ? "go" : "g"));
+}
+
 // The keys in a file, which messages call `where`.
-inline std::vector<std::string> ReadKeyFile(const std::filesystem::path& path,
-                                            const std::string& where,
-                                            const OnWarning& on_warning) {
+inline std::vector<SecretText> ReadKeyFile(const std::filesystem::path& path,
+                                           const std::string& where,
+                                           const OnWarning& on_warning) {
   FileText file;
   try {
     file = ReadFile(path, kLargestKeyFile, "a file with keys");
   } catch (const std::runtime_error& error) {
     throw ConfigError(fmt::format("{}: {}", where, error.what()));
   }
-  if ((file.mode & S_IWOTH) != 0) {
-    throw ConfigError(fmt::format(
-        "{}: every user may write to it, and so choose the keys; chmod o-w it",
-        where));
-  }
-  if ((file.mode & S_IROTH) != 0 && on_warning) {
-    on_warning(fmt::format(
-        "{}: every user may read the keys in it; chmod o-r it", where));
-  }
-  return SplitKeys(file.text, kKeysInFile, where);
+  CheckWriters(file.mode, where, "choose the keys");
+  WarnOfReaders(file.mode, where, on_warning);
+  const SecretText text(std::move(file.text));
+  return SplitKeys(text, kKeysInFile, where);
 }
 
 }  // namespace internal
@@ -156,11 +171,11 @@ inline ApiKeys FindKeysInEnv(
     const std::string& prefix = "OPENAI",
     const Environment& environment = SystemEnvironment) {
   const std::string single = prefix + "_API_KEY";
-  std::vector<std::string> keys =
+  std::vector<internal::SecretText> keys =
       internal::ReadVariable(single + "S", single + "S", environment);
   if (!keys.empty()) return keys;
   const auto take = [&](const std::string& name) {
-    for (std::string& key : internal::ReadVariable(name, name, environment))
+    for (auto& key : internal::ReadVariable(name, name, environment))
       keys.push_back(std::move(key));
   };
   take(single);
@@ -173,8 +188,9 @@ inline ApiKeys FindKeysInEnv(
 
 // The keys in a file, one a line. A # at the start of the line or after a blank
 // begins a comment. Blank lines, blanks around keys, a byte order mark and CR
-// LF are ignored, and a repeated key counts once. A file that every user may
-// read is used, with a warning: mounted secrets are often like that.
+// LF are ignored, and a repeated key counts once. Symbolic links are followed. A
+// file that its group or every user may read is used, with a warning: mounted
+// secrets are often like that. Without `on_warning` nobody is told.
 //
 // Throws ConfigError, which names the file and line: for what is not a regular
 // file (it never waits for a pipe), cannot be read, is above 16 MiB or may be

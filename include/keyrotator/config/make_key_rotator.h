@@ -34,6 +34,7 @@ inline RotatorOptions MakeRotatorOptions(const ProviderConfig& config,
     options.cooldown_multiplier = config.cooldown->multiplier;
   }
   options.max_cooldown = config.max_cooldown.value_or(options.max_cooldown);
+  options.retry_budget = config.retry_budget.value_or(options.retry_budget);
   return options;
 }
 

@@ -32,7 +32,9 @@
 #include "keyrotator/config/keys_from.h"
 #include "keyrotator/config/near_miss.h"
 #include "keyrotator/cooldown.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
+#include "keyrotator/retry_budget.h"
 #include "keyrotator/retry_options.h"
 
 namespace keyrotator {
@@ -40,7 +42,8 @@ namespace keyrotator {
 // Where one or more keys come from: exactly one of the first three fields is
 // set. It cannot be formatted, since it may hold a key.
 struct KeyConfig {
-  // The key itself.
+  // The key itself. Unlike the keys of a rotator it is not overwritten when it
+  // goes, so programs that care keep keys in variables or files.
   std::string key = {};
   // The environment variable that holds one key or several, see KeysFromEnv.
   std::string key_env = {};
@@ -73,6 +76,8 @@ struct ProviderConfig {
   std::optional<Span> max_cooldown = {};
 
   RetryOptions retry = {};
+  // Empty: RotatorOptions::retry_budget.
+  std::optional<RetryBudget> retry_budget = {};
 
   // The header that carries the key, and the text before the key. Azure:
   // "api-key" and nothing.
@@ -118,7 +123,7 @@ inline std::string Called(const ProviderConfig& config) {
 // keys found there.
 struct FoundKeys {
   std::string place;
-  std::vector<std::string> keys;
+  std::vector<SecretText> keys;
 };
 
 // The keys of one entry, which messages call `where`.
@@ -132,7 +137,7 @@ inline FoundKeys FindKeys(const KeyConfig& entry, const std::string& where,
   }
   if (!key.empty()) {
     CheckKeyText(key, where);
-    return {"key", {std::string(key)}};
+    return {"key", {SecretText(key)}};
   }
   FoundKeys found{entry.key_file.empty() ? ShownVariable(entry.key_env)
                                          : ShownPath(entry.key_file),
@@ -165,7 +170,7 @@ inline ApiKeys ResolveKeys(const ProviderConfig& config,
     const auto [place, found] =
         internal::FindKeys(entry, where, environment, on_warning);
     if (found.empty()) empty.push_back(place);
-    for (const std::string& key : found) keys.emplace_back(key, entry.options);
+    for (const auto& key : found) keys.emplace_back(key.text(), entry.options);
   };
   const std::string provider = internal::Called(config);
   for (std::size_t i = 0; i < config.api_keys.size(); ++i) {

@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -36,7 +37,9 @@
 #include "keyrotator/http/url.h"
 #include "keyrotator/internal/header_text.h"
 #include "keyrotator/internal/read_file.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
+#include "keyrotator/retry_budget.h"
 #include "keyrotator/retry_options.h"
 
 namespace keyrotator {
@@ -57,11 +60,16 @@ std::vector<ProviderConfig> ParseProviders(
     std::string_view text, std::string_view file = "YAML",
     const Environment& environment = SystemEnvironment);
 
-// The providers of a file. Throws as ParseProviders does, and for what is not a
-// regular file or cannot be read.
+// The providers of a file; symbolic links are followed. Throws as ParseProviders
+// does, and for what is not a regular file (it never waits for a pipe), cannot
+// be read or may be written by every user, who could then send the keys
+// elsewhere. `on_warning` is told if the file itself holds keys, and others than
+// its owner may read it; of files that it names, whoever reads their keys is
+// told (ResolveKeys).
 std::vector<ProviderConfig> LoadProviders(
     const std::filesystem::path& path,
-    const Environment& environment = SystemEnvironment);
+    const Environment& environment = SystemEnvironment,
+    const OnWarning& on_warning = {});
 
 namespace internal {
 
@@ -143,6 +151,7 @@ class ProvidersReader : public YamlFields {
                  Into(multiplier, Bound{"a number of at least 1", 1})},
                 {"quota_cooldown", Into(out.retry.quota_cooldown)},
                 {"retry", Into(out.retry, &Self::ReadRetry)},
+                {"retry_budget", Into(out.retry_budget, &Self::ReadBudget)},
                 {"auth", Into(out, &Self::ReadAuth)},
                 {"allow_http", Into(out.allow_http)},
                 {"models", Into(out.models)}});
@@ -168,6 +177,20 @@ class ProvidersReader : public YamlFields {
                 {"deadline", Into(out.deadline)},
                 {"retry_ambiguous", Into(out.retry_ambiguous)}});
     out.max_retries = attempts - 1;
+  }
+
+  // Its fields, or false for none.
+  void ReadBudget(const Value& value, std::optional<RetryBudget>& out) {
+    RetryBudget& budget = out.emplace();
+    if (value.node.IsScalar()) {
+      bool bounded = true;
+      Read(value, bounded);
+      if (!bounded) budget.ratio = std::numeric_limits<double>::infinity();
+      return;
+    }
+    const Bound bound{"a number of at least 0"};
+    ReadFields(value, {{"ratio", Into(budget.ratio, bound)},
+                       {"per_second", Into(budget.per_second, bound)}});
   }
 
   void ReadAuth(const Value& value, ProviderConfig& out) {
@@ -316,14 +339,25 @@ inline std::vector<ProviderConfig> ParseProviders(
 }
 
 inline std::vector<ProviderConfig> LoadProviders(
-    const std::filesystem::path& path, const Environment& environment) {
-  std::string text;
+    const std::filesystem::path& path, const Environment& environment,
+    const OnWarning& on_warning) {
+  internal::FileText file;
   try {
-    text = internal::ReadFile(path, internal::kLongestYaml, "a YAML file").text;
+    file = internal::ReadFile(path, internal::kLongestYaml, "a YAML file");
   } catch (const std::runtime_error& error) {
     throw ConfigError(fmt::format("{}: {}", path.string(), error.what()));
   }
-  return ParseProviders(text, path.string(), environment);
+  internal::CheckWriters(file.mode, path.string(), "choose where the keys go");
+  const internal::SecretText text(std::move(file.text));
+  auto providers = ParseProviders(text, path.string(), environment);
+  const auto has_key = [](const ProviderConfig& provider) {
+    return std::any_of(
+        provider.api_keys.begin(), provider.api_keys.end(),
+        [](const KeyConfig& entry) { return !entry.key.empty(); });
+  };
+  if (std::any_of(providers.begin(), providers.end(), has_key))
+    internal::WarnOfReaders(file.mode, path.string(), on_warning);
+  return providers;
 }
 
 }  // namespace keyrotator

@@ -18,11 +18,13 @@
 #define KEYROTATOR_HTTP_CURL_H_
 
 #include <curl/curl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
 #include <climits>
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <optional>
@@ -38,6 +40,9 @@
 #include "keyrotator/http/transfer.h"
 #include "keyrotator/http/transport.h"
 #include "keyrotator/http/url.h"
+#include "keyrotator/internal/header_text.h"
+#include "keyrotator/internal/read_file.h"
+#include "keyrotator/internal/secret_text.h"
 
 namespace keyrotator {
 
@@ -99,7 +104,10 @@ class CurlTransfer {
     connection_.Set(CURLOPT_CUSTOMREQUEST, request_.method.c_str());
 
     for (const auto& [name, value] : request_.headers) {
-      AddHeader(value.empty() ? name + ";" : name + ": " + value);
+      std::string line;
+      line.reserve(name.size() + value.size() + 2);
+      line.append(name).append(value.empty() ? ";" : ": ").append(value);
+      AddHeader(std::move(line));
     }
     // Without a value: headers that libcurl would add by itself, and must not.
     if (!request_.headers.Find("Expect")) AddHeader("Expect:");
@@ -133,8 +141,9 @@ class CurlTransfer {
     connection_.Set(CURLOPT_SEEKDATA, this);
   }
 
-  void AddHeader(const std::string& line) {
-    curl_slist* longer = curl_slist_append(fields_.get(), line.c_str());
+  // The line may hold a key.
+  void AddHeader(const SecretText& line) {
+    curl_slist* longer = curl_slist_append(fields_.get(), line.text().c_str());
     if (longer == nullptr) throw std::bad_alloc();
     // The list's first node stays its first.
     if (!fields_) fields_.reset(longer);
@@ -146,32 +155,43 @@ class CurlTransfer {
     // The one function of libcurl that any thread may call at any time.
     const std::stop_callback wake(stop, [multi] { curl_multi_wakeup(multi); });
 
-    int ready = 0;  // sockets on which something happened
     while (true) {
       if (stop.stop_requested()) {
         return Error(Kind::kStopped, "the caller stopped it");
       }
       int running = 0;
+      came_ = false;
       CURLMcode code = curl_multi_perform(multi, &running);
+      if (over_) return TimedOut(*over_);
       if (code == CURLM_OK && running == 0) return Ended();
 
-      const Nanos now = Now();
-      // Until the answer has begun, a socket that takes the request is a sign
-      // of life; from then on the sink says what is.
-      if (std::exchange(active_, false) || (ready > 0 && !delivery_.begun())) {
-        patience_.Heard(now);
-      }
-      if (delivery_.done()) patience_.Complete(now);
-      const auto left = patience_.At(now, sent_);
+      const Patience::Left left = Look();
       if (left.over == Patience::Over::kEnding) return std::nullopt;
       if (left.over != Patience::Over::kNothing) return TimedOut(left.over);
       if (code == CURLM_OK) {
-        code = curl_multi_poll(multi, nullptr, 0, PollTime(left.time), &ready);
+        code = curl_multi_poll(multi, nullptr, 0, PollTime(left.time), nullptr);
       }
       if (code != CURLM_OK) {
         return Error(Kind::kLost, curl_multi_strerror(code));
       }
     }
+  }
+
+  // Which bound has passed by now, and what is left.
+  Patience::Left Look() {
+    const Nanos now = Now();
+    // Until the answer has begun, a socket that takes the request is a sign of
+    // life; from then on the sink says what is.
+    if (std::exchange(active_, false) || TookMore()) patience_.Heard(now);
+    if (delivery_.done()) patience_.Complete(now);
+    return patience_.At(now, sent_);
+  }
+
+  // Whether the peer took more of the body since the last look.
+  bool TookMore() {
+    curl_off_t taken = 0;
+    curl_easy_getinfo(connection_.easy(), CURLINFO_SIZE_UPLOAD_T, &taken);
+    return std::exchange(taken_, taken) != taken;
   }
 
   Nanos Now() const {
@@ -194,6 +214,10 @@ class CurlTransfer {
       return Error(Kind::kTimeout,
                    "no whole answer within " + Text(request_.total_timeout));
     }
+    if (over == Patience::Over::kBeginning) {
+      return Error(Kind::kTimeout,
+                   "no answer began within " + Text(request_.begin_timeout));
+    }
     return Error(Kind::kTimeout, (delivery_.idle() ? "nothing but comments for "
                                                    : "silence for ") +
                                      Text(request_.idle_timeout));
@@ -205,7 +229,12 @@ class CurlTransfer {
     const CURLMsg* message = curl_multi_info_read(connection_.multi(), &more);
     const CURLcode code = message ? message->data.result : CURLE_FAILED_INIT;
     if (code == CURLE_OK && delivery_.begun()) return std::nullopt;
-    if (sent_) return Error(Kind::kLost, WhyLost(code));
+    if (sent_) {
+      return Error(Kind::kLost,
+                   head_size_ > kMaxHead
+                       ? "its headers are above 256 KiB"
+                       : WhyLost(broke_ ? CURLE_GOT_NOTHING : code));
+    }
     switch (code) {
       case CURLE_OPERATION_TIMEDOUT:
         return CannotConnect("nothing within " +
@@ -282,18 +311,19 @@ class CurlTransfer {
   // was kept open turned out to be dead.
   static int OnConnected(void* self, char*, char*, int, int) {
     auto& transfer = *static_cast<CurlTransfer*>(self);
-    transfer.sent_ = transfer.active_ = true;
+    transfer.active_ = true;
+    if (std::exchange(transfer.sent_, true) && !transfer.request_.repeatable) {
+      transfer.broke_ = true;
+      return CURL_PREREQFUNC_ABORT;
+    }
     return CURL_PREREQFUNC_OK;
   }
 
   static std::size_t OnHeaderLine(char* data, std::size_t, std::size_t size,
                                   void* self) {
     auto& transfer = *static_cast<CurlTransfer*>(self);
-    transfer.active_ = true;
-    const bool fine = transfer.delivery_.Guard([&] {
-      transfer.HeaderLine(std::string_view(data, size));
-      return true;
-    });
+    const bool fine = transfer.delivery_.Guard(
+        [&] { return transfer.HeaderLine(std::string_view(data, size)); });
     return fine ? size : 0;
   }
 
@@ -302,8 +332,23 @@ class CurlTransfer {
     auto& transfer = *static_cast<CurlTransfer*>(self);
     const bool more = transfer.delivery_.Guard(
         [&] { return transfer.delivery_.Body(std::string_view(data, size)); });
-    if (!transfer.delivery_.idle()) transfer.active_ = true;
-    return more ? size : 0;
+    if (!transfer.delivery_.idle()) {
+      transfer.active_ = true;
+      transfer.patience_.Begun();
+    }
+    return more && !transfer.IsOver() ? size : 0;
+  }
+
+  // libcurl reads for as long as something comes, which may be without end: a
+  // bound that passes meanwhile ends the transfer. The first piece is left to
+  // Drive.
+  bool IsOver() {
+    if (!std::exchange(came_, true)) return false;
+    const Patience::Over over = Look().over;
+    if (over == Patience::Over::kNothing || over == Patience::Over::kEnding)
+      return false;
+    over_ = over;
+    return true;
   }
 
   static std::size_t OnRead(char* to, std::size_t, std::size_t room,
@@ -325,20 +370,27 @@ class CurlTransfer {
     return fine ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
   }
 
-  void HeaderLine(std::string_view line) {
-    if (delivery_.begun()) return;  // a trailer field
+  // False: there are too many.
+  bool HeaderLine(std::string_view line) {
+    if (delivery_.begun()) return true;  // a trailer field
+    head_size_ += line.size();
+    if (head_size_ > kMaxHead) return false;
     line = Trimmed(line);
     if (line.empty()) {
       const int status =
           static_cast<int>(connection_.Get(CURLINFO_RESPONSE_CODE));
       Headers headers = std::exchange(headers_, {});
-      if (status >= 200) delivery_.Head(status, std::move(headers));
-      return;
+      // Neither 1xx nor parts of a head are life: they may come without end.
+      if (status < 200) return true;
+      active_ = true;
+      delivery_.Head(status, std::move(headers));
+      return true;
     }
     const std::size_t colon = line.find(':');
-    if (colon == line.npos) return;  // the status line
+    if (colon == line.npos) return true;  // the status line
     headers_.Add(std::string(line.substr(0, colon)),
                  std::string(Trimmed(line.substr(colon + 1))));
+    return true;
   }
 
   // RFC 9110, 5.5: white space around a value is not part of it.
@@ -350,7 +402,11 @@ class CurlTransfer {
   }
 
   struct ListDelete {
-    void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+    void operator()(curl_slist* list) const {
+      for (curl_slist* each = list; each != nullptr; each = each->next)
+        Wipe(each->data, std::strlen(each->data));
+      curl_slist_free_all(list);
+    }
   };
 
   CurlConnection& connection_;
@@ -362,8 +418,13 @@ class CurlTransfer {
   Patience patience_;
   std::unique_ptr<curl_slist, ListDelete> fields_;
   Headers headers_;
-  bool sent_ = false;    // a byte of the request may have left
-  bool active_ = false;  // a sign of life came since the clock was read
+  std::size_t head_size_ = 0;
+  curl_off_t taken_ = 0;  // of the body, by the peer
+  bool sent_ = false;     // a byte of the request may have left
+  bool broke_ = false;    // on a kept connection, and may not be sent again
+  bool active_ = false;   // a sign of life came since the clock was read
+  bool came_ = false;     // a piece came since libcurl was called
+  std::optional<Patience::Over> over_;  // the bound that passed in a callback
 };
 
 }  // namespace internal
@@ -389,7 +450,7 @@ class CurlTransport {
   // whole is closed. `stop` ends it within milliseconds, at any stage.
   //
   // A kept connection that dies before the first byte of an answer is replaced
-  // once by libcurl, which sends the request again.
+  // once by libcurl, which sends the request again if it is `repeatable`.
   //
   // Throws what the sink and the source throw, and std::bad_alloc.
   std::optional<TransportError> Send(const HttpRequest& request,
@@ -399,6 +460,7 @@ class CurlTransport {
     if (auto refusal = internal::Refusal(request, url)) return refusal;
     auto connection = state_->idle.Take(url->origin);
     if (!connection) {
+      if (auto refusal = Misconfigured(*url)) return refusal;
       connection = std::make_unique<internal::CurlConnection>(url->origin,
                                                               state_->options);
     }
@@ -416,6 +478,30 @@ class CurlTransport {
     const CurlOptions options;
     internal::IdlePool<internal::CurlConnection> idle;
   };
+
+  // Why the options cannot be used for that URL, or nothing.
+  std::optional<TransportError> Misconfigured(const internal::Url& url) const {
+    using Kind = TransportError::Kind;
+    const auto refuse = [&](Kind kind, const std::string& why) {
+      return TransportError{.kind = kind,
+                            .message = url.origin + ": " + why,
+                            .maybe_sent = false};
+    };
+    if (!internal::IsFieldValue(state_->options.user_agent)) {
+      return refuse(Kind::kBadUrl,
+                    "CurlOptions::user_agent holds a character that HTTP does "
+                    "not allow there");
+    }
+    // OpenSSL would wait for a writer if ca_file is a pipe, and neither a stop
+    // nor a timeout would end that.
+    const std::string& path = state_->options.ca_file;
+    struct stat status {};
+    if (!url.tls || stat(path.c_str(), &status) != 0) return std::nullopt;
+    const std::string why =
+        internal::WhyNoFile(status.st_mode, "a file with certificates");
+    if (why.empty()) return std::nullopt;
+    return refuse(Kind::kTls, "ca_file: " + why);
+  }
 
   std::unique_ptr<State> state_;
 };

@@ -29,7 +29,8 @@ struct CurlOptions {
   std::string ca_file = "";
   std::string ca_path = "";
   // As CURLOPT_PROXY: "http://proxy:3128"; empty text means no proxy. Without a
-  // value libcurl looks at http_proxy, https_proxy and no_proxy.
+  // value https goes by what libcurl finds in https_proxy, all_proxy and
+  // no_proxy, and http, whose keys a proxy could read, by none.
   std::optional<std::string> proxy = std::nullopt;
   // Sent unless the request has a User-Agent of its own.
   std::string user_agent = "keyrotator";
@@ -64,7 +65,11 @@ class CurlConnection {
     Set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     Set(CURLOPT_HTTP_VERSION, options.http_version);
     Set(CURLOPT_USERAGENT, options.user_agent.c_str());
-    if (options.proxy) Set(CURLOPT_PROXY, options.proxy->c_str());
+    if (options.proxy) {
+      Set(CURLOPT_PROXY, options.proxy->c_str());
+    } else if (!origin.starts_with("https:")) {
+      Set(CURLOPT_PROXY, "");
+    }
     if (!options.ca_file.empty() || !options.ca_path.empty()) {
       Set(CURLOPT_CAINFO, OrNull(options.ca_file));
       Set(CURLOPT_CAPATH, OrNull(options.ca_path));

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "keyrotator/http/body_source.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
 
 namespace keyrotator {
@@ -55,6 +56,12 @@ class Headers {
   void Set(std::string name, std::string value) {
     Remove(name);
     Add(std::move(name), std::move(value));
+  }
+
+  // Overwrites the values of all fields, and empties them: a request's have held
+  // a secret.
+  void Wipe() noexcept {
+    for (Field& field : fields_) internal::Wipe(field.value);
   }
 
   // The value of the first field of that name, or none. Linear. The view lives
@@ -98,6 +105,12 @@ struct HttpRequest {
   std::chrono::milliseconds idle_timeout{0};
   // For the whole exchange.
   std::chrono::milliseconds total_timeout{0};
+  // For the exchange up to the first piece that the sink does not call idle.
+  std::chrono::milliseconds begin_timeout{0};
+
+  // Whether the transport itself may send it again where a kept connection broke
+  // before a byte of an answer: the server may have acted on it already.
+  bool repeatable = true;
 };
 
 // A whole answer.

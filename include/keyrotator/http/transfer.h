@@ -153,14 +153,18 @@ class Upload {
   std::string error_;
 };
 
+// All fields of an answer, with those of 1xx before it: nothing but a mistake or
+// an attack sends more, and without end.
+inline constexpr std::size_t kMaxHead = std::size_t{256} << 10;
+
 // How long a transfer may take to end once the sink is done.
 inline constexpr std::chrono::milliseconds kLinger{1'000};
 
-// The bounds in time of one exchange: the whole, a silence, and the end of the
-// transfer once the answer is complete. Time is a parameter.
+// The bounds in time of one exchange: the whole, its beginning, a silence, and
+// the end of the transfer once the answer is complete. Time is a parameter.
 class Patience {
  public:
-  enum class Over { kNothing, kWhole, kSilence, kEnding };
+  enum class Over { kNothing, kWhole, kBeginning, kSilence, kEnding };
 
   // Which bound has passed, and how long until the next one does.
   struct Left {
@@ -170,12 +174,15 @@ class Patience {
 
   Patience(const HttpRequest& request, Nanos now)
       : total_(request.total_timeout),
+        begin_(request.begin_timeout),
         idle_(request.idle_timeout),
         start_(now),
         heard_(now) {}
 
   // A sign of life.
   void Heard(Nanos now) { heard_ = now; }
+  // The answer has begun, as the sink sees it; said once or more.
+  void Begun() { begun_ = true; }
   // The answer is complete; said once or more.
   void Complete(Nanos now) { complete_ = std::min(complete_, now); }
 
@@ -188,6 +195,8 @@ class Patience {
       left.time = std::min(left.time, time);
     };
     if (total_.count() != 0) bound(Over::kWhole, start_, ToNanos(total_));
+    if (!begun_ && begin_.count() != 0)
+      bound(Over::kBeginning, start_, ToNanos(begin_));
     if (complete_ != kNever) bound(Over::kEnding, complete_, ToNanos(kLinger));
     if (sent && idle_.count() != 0)
       bound(complete_ == kNever ? Over::kSilence : Over::kEnding, heard_,
@@ -197,10 +206,12 @@ class Patience {
 
  private:
   const std::chrono::milliseconds total_;
+  const std::chrono::milliseconds begin_;
   const std::chrono::milliseconds idle_;
   const Nanos start_;
   Nanos heard_;
   Nanos complete_ = kNever;
+  bool begun_ = false;
 };
 
 // Connections at rest. A Connection has an `origin` that says where it leads.

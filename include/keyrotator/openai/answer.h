@@ -60,8 +60,8 @@ enum class Expected {
   kEvents,  // as server-sent events
   kHead,    // to HEAD: there is no body, so none is missed
   // As their headers say, by a raw sink: events as kEvents; JSON, a page or what
-  // has no type as kBody, unless it is longer than any error; all else, as it
-  // comes, from its first byte.
+  // has no type as kBody, unless it is longer than any error or than what may be
+  // held; all else, as it comes, from its first byte.
   kWhatComes,
 };
 
@@ -103,8 +103,11 @@ class Answer {
  public:
   using WallTime = std::chrono::system_clock::time_point;
 
-  Answer(Classifier& classifier, Expected expected)
-      : classifier_(classifier), expected_(expected) {}
+  // `max_body`: of a success that is no stream, in bytes. It bounds what is held:
+  // an answer that is passed on may be larger.
+  Answer(Classifier& classifier, Expected expected,
+         std::size_t max_body = kMaxBody)
+      : classifier_(classifier), expected_(expected), max_body_(max_body) {}
 
   void OnHead(int status, Headers headers) {
     response_ = {.status = status, .headers = std::move(headers), .body = {}};
@@ -134,20 +137,25 @@ class Answer {
       }
     }
     if constexpr (IsRaw<Sink>()) {
-      if (reading_ == Reading::kPassed || IsTooLongForError(bytes))
+      if (reading_ == Reading::kPassed || IsTooLongToHold(bytes))
         return PassOn(bytes, sink);
     }
     // No error needs more than that to be understood.
-    const std::size_t room =
-        kMaxErrorBody - std::min(kMaxErrorBody, response_.body.size());
-    response_.body.append(IsSuccess(response_.status) ? bytes
-                                                      : bytes.substr(0, room));
-    return Flow::kMore;
+    const bool good = IsSuccess(response_.status);
+    const std::size_t most = good ? max_body_ : kMaxErrorBody;
+    const std::size_t room = most - std::min(most, response_.body.size());
+    too_large_ = too_large_ || (good && bytes.size() > room);
+    if (too_large_) return Flow::kStop;
+    response_.body.append(bytes.substr(0, room));
+    // In the place of a stream it is no life: a stream may take its time, what
+    // came instead may not.
+    return expected_ == Expected::kEvents ? Flow::kIdle : Flow::kMore;
   }
 
   // The transfer is over, with `error` if it did not end well.
   template <class Sink>
   Ending End(const TransportError* error, WallTime now, Sink&& sink) {
+    if (too_large_) return TooLarge();
     if (reading_ == Reading::kBody) {
       // A refusal whose body was cut is still a refusal.
       const bool refused =
@@ -238,10 +246,12 @@ class Answer {
     return Reading::kBody;
   }
 
-  // Whether a body that was collected so far is good, since no error is so long.
-  bool IsTooLongForError(std::string_view bytes) const {
+  // Whether a body that was collected so far is passed on, good as it must be,
+  // since no error is so long.
+  bool IsTooLongToHold(std::string_view bytes) const {
     return expected_ == Expected::kWhatComes && IsSuccess(response_.status) &&
-           response_.body.size() + bytes.size() > kMaxErrorBody;
+           response_.body.size() + bytes.size() >
+               std::min(kMaxErrorBody, max_body_);
   }
 
   // From here on whatever comes goes to the sink, after what was collected.
@@ -253,6 +263,16 @@ class Answer {
         (collected.empty() || Deliver(std::string_view(collected), sink)) &&
         (bytes.empty() || Deliver(bytes, sink));
     return more ? Flow::kMore : Flow::kStop;
+  }
+
+  // It would be as large when it is sent again, and with any key.
+  Ending TooLarge() {
+    response_.body.clear();
+    Verdict verdict = Failure(VerdictKind::kTransient,
+                              "its body is above " + std::to_string(max_body_) +
+                                  " bytes, unpacked (ClientOptions::max_body)");
+    verdict.should_retry = false;
+    return {.verdict = std::move(verdict), .ambiguous = true};
   }
 
   // Its first byte tells a stream from JSON or HTML that came in its place; the
@@ -419,14 +439,16 @@ class Answer {
 
   Classifier& classifier_;
   const Expected expected_;
+  const std::size_t max_body_;
   HttpResponse response_;
   Reading reading_ = Reading::kBody;
   SseParser parser_;
   RawEvents raw_;
   bool delivered_ = false;
-  bool whole_ = false;            // the answer is complete
-  bool done_ = false;             // "[DONE]"
-  bool sink_stopped_ = false;     // the sink wants no more
+  bool whole_ = false;         // the answer is complete
+  bool done_ = false;          // "[DONE]"
+  bool sink_stopped_ = false;  // the sink wants no more
+  bool too_large_ = false;
   std::optional<Verdict> error_;  // in the stream
 };
 

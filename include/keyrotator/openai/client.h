@@ -58,6 +58,10 @@ struct ClientOptions {
   // The longest silence in a stream; the transport counts it. Comments, which
   // only keep the connection alive, do not end it.
   Span stream_idle_timeout = std::chrono::minutes(2);
+  // The largest body of an answer that is no stream, in bytes, unpacked: it is
+  // held in memory, and a packed one may be a thousand times as large as what
+  // was sent. A larger one is read no further and is an error.
+  std::size_t max_body = internal::kMaxBody;
 };
 
 // What one call may want otherwise.
@@ -68,8 +72,10 @@ struct CallOptions {
   // See PickHint.
   std::string affinity = {};
   double cost = 0;
+  // Of a batch that can wait: kBatch. See PickHint.
+  Priority priority = Priority::kInteractive;
   // For the whole call instead of RetryOptions::deadline, and then also for an
-  // answer that is under way, unless it is a stream.
+  // answer that is under way; for a stream up to its first event.
   std::optional<Span> deadline = {};
   std::stop_token stop = {};
   // In addition to ClientOptions::headers.
@@ -95,6 +101,9 @@ struct Reply {
   std::string message = {};
   // Each send, in order.
   std::vector<Attempt> trail = {};
+  // Whether it would have been sent again, had not too many requests failed: see
+  // RetryBudget. The outcome is kUnavailable then.
+  bool over_budget = false;
   // How long until it is worth trying again, if that is known.
   std::optional<std::chrono::nanoseconds> retry_in = {};
 
@@ -243,9 +252,11 @@ class OpenAIClient {
                          {.scope = Scope(what, call),
                           .affinity = call.affinity,
                           .cost = call.cost,
+                          .priority = call.priority,
                           .prefer = what.prefer,
                           .stream = what.stream,
-                          .head = what.method == "HEAD"},
+                          .head = what.method == "HEAD",
+                          .max_body = options_.max_body},
                          std::move(retry));
     while (true) {
       // Before a key is taken: what is not sent leaves no trace.
@@ -269,11 +280,13 @@ class OpenAIClient {
   template <class OnEvent>
   void Send(TheFailover& failover, const Call& what, const CallOptions& call,
             typename Rotator::TimePoint deadline, OnEvent& on_event) {
-    const HttpRequest request =
-        Prepare(what, call, failover.key().Reveal(), deadline);
+    struct Wiped {
+      ~Wiped() { request.headers.Wipe(); }
+      HttpRequest request;
+    } sent{Prepare(what, call, failover.key().Reveal(), deadline)};
     Sink<OnEvent> sink(failover, on_event);
     const std::optional<TransportError> error =
-        transport_.Send(request, sink, call.stop);
+        transport_.Send(std::as_const(sent.request), sink, call.stop);
     failover.OnEnd(on_event, error ? &*error : nullptr);
   }
 
@@ -321,23 +334,30 @@ class OpenAIClient {
         what.stream ? "text/event-stream" : "application/json, */*;q=0.5");
     // Instead of one that the caller gave: a key that is not of the pool would
     // go out beside the pool's.
-    request.headers.Set(options_.auth_header,
-                        std::string(options_.auth_prefix).append(key));
+    std::string value;
+    value.reserve(options_.auth_prefix.size() + key.size());
+    request.headers.Set(
+        options_.auth_header,
+        std::move(value.append(options_.auth_prefix).append(key)));
+    request.repeatable = options_.retry.retry_ambiguous;
     request.connect_timeout =
         std::chrono::ceil<milliseconds>(options_.connect_timeout);
     if (what.stream) {
       request.idle_timeout =
           std::chrono::ceil<milliseconds>(options_.stream_idle_timeout);
-      return request;
+    } else {
+      request.total_timeout =
+          std::chrono::ceil<milliseconds>(options_.request_timeout);
     }
-    Span whole = options_.request_timeout;
     // A deadline of 0 asks for one send without a wait, not for none.
     if (call.deadline && call.deadline->count() > 0) {
-      const Span left =
-          std::max<Span>(deadline - rotator_.clock().now(), milliseconds(1));
-      if (whole.count() == 0 || left < whole) whole = left;
+      milliseconds& bound =
+          what.stream ? request.begin_timeout : request.total_timeout;
+      const auto left = std::max(
+          std::chrono::ceil<milliseconds>(deadline - rotator_.clock().now()),
+          milliseconds(1));
+      if (bound.count() == 0 || left < bound) bound = left;
     }
-    request.total_timeout = std::chrono::ceil<milliseconds>(whole);
     return request;
   }
 
@@ -348,6 +368,7 @@ class OpenAIClient {
     reply.code = failover.verdict().code;
     reply.message = failover.message();
     reply.trail = failover.trail();
+    reply.over_budget = failover.over_budget();
     if (const auto at = failover.retry_at()) {
       reply.retry_in =
           std::max<Span>(*at - rotator_.clock().now(), Span::zero());

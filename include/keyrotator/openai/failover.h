@@ -37,6 +37,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -67,6 +68,7 @@ struct FailoverRequest {
   std::string scope = {};
   std::string affinity = {};
   double cost = 0;
+  Priority priority = Priority::kInteractive;
   // A key to begin with if it is usable, out of turn.
   std::optional<KeyId> prefer = {};
   bool stream = false;  // the answer is to be read as server-sent events
@@ -75,6 +77,10 @@ struct FailoverRequest {
   // std::string_view: events as they come, and what can be no error, as a file,
   // from its first byte. What was not delivered is in response(), as ever.
   bool pass_on = false;
+  // Of a good answer that is no stream, in bytes; a larger one is read no
+  // further, and is an error. Of other answers 256 KiB are read. An answer that
+  // is passed on is not held, so it may be of any size.
+  std::size_t max_body = internal::kMaxBody;
 };
 
 enum class Do { kSend, kWait, kInFlight, kDone };
@@ -227,6 +233,9 @@ class Failover {
   const std::vector<Attempt>& trail() const { return trail_; }
   // For people: what went wrong and what to do about it; empty after kOk.
   const std::string& message() const { return message_; }
+  // Whether it would have been sent again, had not too many requests failed: see
+  // RetryBudget. The outcome is kUnavailable then.
+  bool over_budget() const { return over_budget_; }
   // When it is worth trying again, if that is known.
   std::optional<TimePoint> retry_at() const {
     return retry_at_ == internal::kNever ? std::nullopt
@@ -245,12 +254,15 @@ class Failover {
     state_ = State::kInFlight;
     prefer_.reset();
     sent_at_ = now;
+    rotator_.CountSend();
     settled_ = false;
     using internal::Expected;
-    answer_.emplace(classifier_, request_.stream    ? Expected::kEvents
-                                 : request_.head    ? Expected::kHead
-                                 : request_.pass_on ? Expected::kWhatComes
-                                                    : Expected::kBody);
+    answer_.emplace(classifier_,
+                    request_.stream    ? Expected::kEvents
+                    : request_.head    ? Expected::kHead
+                    : request_.pass_on ? Expected::kWhatComes
+                                       : Expected::kBody,
+                    request_.max_body);
     return {.what = Do::kSend, .until = At(deadline_)};
   }
 
@@ -262,7 +274,9 @@ class Failover {
             .affinity = request_.affinity,
             .exclude = excluded,
             .prefer = prefer_,
-            .cost = request_.cost};
+            .cost = request_.cost,
+            .priority = request_.priority,
+            .initial_window = options_.initial_window};
   }
 
   static internal::Nanos ReturnOf(const typename Rotator::Outlook& outlook) {
@@ -384,20 +398,23 @@ class Failover {
     }
   }
 
-  // The same key once more, after a wait, if that is allowed and in time.
+  // The same key once more, after a wait, if that is allowed, in time and within
+  // the budget that all requests share.
   void Retry(KeyId key, internal::Nanos now, bool ambiguous) {
     const internal::Nanos until = internal::SaturatingAdd(
         now, internal::RetryWait(options_, retries_, verdict_.retry_after));
-    const bool allowed = retries_ < options_.max_retries &&
-                         verdict_.should_retry != false &&
-                         (options_.retry_ambiguous || !ambiguous);
-    if (!allowed || until >= deadline_) {
+    const bool allowed =
+        retries_ < options_.max_retries && verdict_.should_retry != false &&
+        (options_.retry_ambiguous || !ambiguous) && until < deadline_;
+    if (!rotator_.MayRetry(allowed)) {
+      over_budget_ = allowed;
       if (verdict_.retry_after) retry_at_ = until;
       Finish(Outcome::kUnavailable);
       return;
     }
     ++retries_;  // sent, unless the request ends before
     backoff_until_ = until;
+    tried_.Retry(key, until);
     prefer_ = key;
   }
 
@@ -425,7 +442,8 @@ class Failover {
     message_ =
         internal::Explain(outcome, trail_, verdict_, request_.scope,
                           std::chrono::nanoseconds(
-                              internal::SaturatingSubtract(retry_at_, Now())));
+                              internal::SaturatingSubtract(retry_at_, Now())),
+                          over_budget_);
     return {};
   }
 
@@ -444,6 +462,7 @@ class Failover {
   std::optional<KeyId> prefer_;
   internal::TriedKeys tried_;
   bool forbidden_ = false;  // a key was refused by x-should-retry
+  bool over_budget_ = false;
 
   // The send that is in flight, or the last.
   std::optional<internal::Answer<Classifier>> answer_;

@@ -29,7 +29,7 @@ enum class Outcome {
   kOk,           // served
   kCallerError,  // the request itself is at fault
   kDenied,       // each key that could be asked said it has no permission
-  kUnavailable,  // failing, and no retry left, allowed or in time
+  kUnavailable,  // failing, and no retry left, allowed, in time or in budget
   kNoKeys,       // the pool is empty
   kAllFailed,    // every key has failed
   kAllCooling,   // the next key returns at retry_at(), which is too late
@@ -69,7 +69,8 @@ inline constexpr OutcomeText kOutcomeTexts[] = {
      "No key has permission for this; give one of them "
      "access{to_scope}.{last}"},
     {Outcome::kUnavailable, "unavailable",
-     "The provider could not serve the request in {attempts}; try again "
+     "The provider could not serve the request in {attempts}{budget}; try "
+     "again "
      "later.{last}"},
     {Outcome::kNoKeys, "no keys",
      "There is no key in the pool; add one (are the environment variables "
@@ -107,10 +108,12 @@ inline std::string DescribeLast(const std::vector<Attempt>& trail,
 }
 
 // For people: what went wrong and what to do about it; empty after kOk.
-// `verdict` is that of the last send; `retry_in` counts for kAllCooling.
+// `verdict` is that of the last send; `retry_in` counts for kAllCooling,
+// `over_budget`, that another send was refused for it, for kUnavailable.
 inline std::string Explain(Outcome outcome, const std::vector<Attempt>& trail,
                            const Verdict& verdict, std::string_view scope,
-                           std::chrono::nanoseconds retry_in) {
+                           std::chrono::nanoseconds retry_in,
+                           bool over_budget = false) {
   for (const OutcomeText& text : kOutcomeTexts) {
     if (text.outcome != outcome || text.message.empty()) continue;
     return fmt::format(
@@ -119,6 +122,10 @@ inline std::string Explain(Outcome outcome, const std::vector<Attempt>& trail,
         fmt::arg("to_scope", scope.empty() ? "" : fmt::format(" to {}", scope)),
         fmt::arg("attempts", fmt::format("{} attempt{}", trail.size(),
                                          trail.size() == 1 ? "" : "s")),
+        fmt::arg("budget", over_budget
+                               ? ", and so many requests fail that it was not "
+                                 "sent again (RotatorOptions::retry_budget)"
+                               : ""),
         fmt::arg("seconds", std::chrono::duration<double>(retry_in).count()));
   }
   return {};

@@ -33,7 +33,8 @@ void RedactVerdict(const Rotator& rotator, Verdict& verdict) {
   RedactText(rotator, verdict.code);
 }
 
-// What is no success may quote any key, anywhere. Of a success the body is the
+// What is no success may quote any key, anywhere; of its body 256 KiB are kept.
+// Of a success the body is the
 // model's own and stays as it is; its headers are looked through for the key of
 // `lease`, which it was sent with.
 template <class Rotator>
@@ -46,6 +47,8 @@ void RedactAnswer(const Rotator& rotator, const Lease& lease, Verdict& verdict,
   };
   const Headers& headers = response.headers;
   if (verdict.kind != VerdictKind::kOk) {
+    // A success that turned out to be none may be of any size.
+    response.body.resize(std::min(response.body.size(), kMaxErrorBody));
     RedactText(rotator, response.body);
   } else if (std::none_of(headers.begin(), headers.end(), echoes)) {
     return;

@@ -49,6 +49,13 @@ class TriedKeys {
     }
   }
 
+  // The key is to be asked again at `time`, so it rests no longer.
+  void Retry(KeyId key, Nanos time) {
+    for (Use& use : uses_) {
+      if (use.key == key) use.not_before = std::min(use.not_before, time);
+    }
+  }
+
   // Those that are refused or rest. Valid until the next call of a member.
   const std::vector<KeyId>& Excluded(Nanos now) {
     excluded_ = refused_;

@@ -84,6 +84,10 @@ namespace internal {
 // 64 KiB), and small enough to read at once.
 inline constexpr std::size_t kMaxErrorBody = std::size_t{256} << 10;
 
+// A good one is held whole. That is the largest file that OpenAI takes; a few
+// hundred bytes of a packed one unpack to a megabyte.
+inline constexpr std::size_t kMaxBody = std::size_t{512} << 20;
+
 }  // namespace internal
 
 }  // namespace keyrotator

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "keyrotator/pool/learned_pace.h"
 #include "keyrotator/pool/shadow_bucket.h"
 #include "keyrotator/pool/slot.h"
 
@@ -30,6 +31,7 @@ struct Grant {
   bool served = false;      // reported as succeeded
   bool is_counted = false;  // in Scope::in_flight
   ShadowBucket::Note note;
+  PacePlace place;
 };
 
 }  // namespace keyrotator::internal

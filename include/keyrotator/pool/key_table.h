@@ -99,8 +99,14 @@ class KeyTable {
     pool_.now = std::max(pool_.now, now);
     if (pool_.timers.AreDue(pool_.now)) Advance(now);
     Scope& scope = scopes_.Of(hint.scope);
-    if (queue == Queue::kInLine && !scope.queue.empty()) return false;
-    const bool found = TryPick(scope, hint, grant);
+    if (hint.priority == Priority::kInteractive)
+      scope.interactive_at = pool_.now;
+    if (queue == Queue::kInLine && scope.HasQueueFor(hint.priority))
+      return false;
+    const bool held_back =
+        (queue == Queue::kInLine && hint.initial_window > 0) ||
+        !scope.queue.empty();
+    const bool found = TryPick(scope, hint, held_back, grant);
     if (found == scope.is_dry) NoteDrought(pool_, scope, hint, !found);
     return found;
   }
@@ -232,17 +238,23 @@ class KeyTable {
     Serve();
   }
 
-  bool TryPick(Scope& scope, const PickHint& hint, Grant& grant) {
-    Slot* const slot = Select(scope, hint);
+  // `held_back`: by slow start.
+  bool TryPick(Scope& scope, const PickHint& hint, bool held_back,
+               Grant& grant) {
+    Slot* const slot = Select(scope, hint, held_back);
     if (slot == nullptr) return false;
-    Lend(pool_, scope, *slot, hint, grant);
+    Lend(pool_, scope, *slot, hint, held_back, grant);
     return true;
   }
 
   // The key that the request gets, or null.
-  Slot* Select(Scope& scope, const PickHint& hint) {
+  Slot* Select(Scope& scope, const PickHint& hint, bool held_back) {
     std::span<const std::uint32_t> usable = pool_.ready.In(scope);
     if (usable.empty()) return nullptr;
+    if (held_back && scope.full > 0) {
+      usable = pool_.ready.Filter(
+          usable, [&](const Slot& slot) { return !scope.IsFull(slot); });
+    }
     if (!hint.exclude.empty()) {
       usable = pool_.ready.Filter(
           usable, [&](const Slot& slot) { return !Excludes(hint, slot); });
@@ -250,16 +262,14 @@ class KeyTable {
     if (hint.prefer) {
       Slot* const slot = Find(*hint.prefer);
       if (slot != nullptr && scope.Lists(*slot) && !Excludes(hint, *slot) &&
-          scope.Fits(*slot, hint.cost))
+          scope.Fits(*slot, hint) && !(held_back && scope.IsFull(*slot)))
         return slot;
     }
     const std::vector<Slot*>& keys = pool_.roster.keys();
     std::size_t choice = scopes_.Choose(scope, keys, usable, hint);
-    if (choice < usable.size() &&
-        !scope.Fits(*keys[usable[choice]], hint.cost)) {
-      usable = pool_.ready.Filter(usable, [&](const Slot& slot) {
-        return scope.Fits(slot, hint.cost);
-      });
+    if (choice < usable.size() && !scope.Fits(*keys[usable[choice]], hint)) {
+      usable = pool_.ready.Filter(
+          usable, [&](const Slot& slot) { return scope.Fits(slot, hint); });
       choice = scopes_.Choose(scope, keys, usable, hint);
     }
     if (choice >= usable.size()) return nullptr;
@@ -273,11 +283,13 @@ class KeyTable {
       for (auto it = scope->queue.begin(); it != scope->queue.end();) {
         Waiter& waiter = **it++;
         if (pool_.ready.In(*scope).empty()) break;
-        if (TryPick(*scope, waiter.hint, waiter.grant)) {
+        if (TryPick(*scope, waiter.hint, true, waiter.grant)) {
           waiter.is_granted = true;
           granted.push_back(&waiter);
           scope->is_dry = false;
           Dequeue(pool_, waiter);
+        } else if (IsFull(*scope)) {
+          break;
         } else if (const Nanos when =
                        WhenAffordable(pool_, *scope, waiter.hint);
                    when != kNever) {
@@ -287,6 +299,15 @@ class KeyTable {
         }
       }
     }
+  }
+
+  // Whether slow start holds back from every key.
+  bool IsFull(Scope& scope) {
+    const auto usable = pool_.ready.In(scope);
+    return scope.full > 0 &&
+           std::all_of(usable.begin(), usable.end(), [&](std::uint32_t index) {
+             return scope.IsFull(*pool_.roster.keys()[index]);
+           });
   }
 
   // The keys have changed: what is kept by their indices moves along.
@@ -328,7 +349,8 @@ class KeyTable {
     if (standing == nullptr) return;
     pool_.timers.Cancel(standing->timer);
     if (!standing->listed) --scope.held_back;
-    std::erase(scope.starting, group.number);
+    if (standing->full) --scope.full;
+    std::erase(scope.restarted, group.number);
     scope.standings[group.number].reset();
   }
 

@@ -63,7 +63,7 @@ inline KeyOutlook Judge(const Slot& slot, const Scope* scope, double cost,
       returns = std::max({returns, standing->WhenFits(cost, now),
                           standing->is_low() ? standing->timer.at : now});
     }
-    if (standing->is_held_back()) busy = true;
+    if (standing->full && !scope->queue.empty()) busy = true;
   }
   const KeyState state = failed    ? KeyState::kFailed
                          : cooling ? KeyState::kCooling

@@ -30,7 +30,8 @@ namespace keyrotator::internal {
 // What a pick changes beyond the counts. Out of line, so that the usual pick,
 // which has nothing of it, is inlined into its caller.
 [[gnu::noinline]] inline void Account(Pool& pool, Scope& scope, Slot& slot,
-                                      const PickHint& hint, Grant& grant) {
+                                      const PickHint& hint, bool held_back,
+                                      Grant& grant) {
   pool.has_output = true;
   Group& group = *slot.group;
   const bool is_key_trial = slot.gate.TryTake();
@@ -46,15 +47,18 @@ namespace keyrotator::internal {
     grant.trials |= Grant::kAccessTrial;
     pool.Changed(*access);
   }
-  if (Standing* const standing = scope.Find(group); standing != nullptr) {
-    standing->Take(hint.cost, grant, pool.now);
+  Standing* const standing = held_back && hint.initial_window > 0
+                                 ? &scope.Get(group)
+                                 : scope.Find(group);
+  if (standing != nullptr) {
+    standing->Take(hint.cost, grant, held_back, hint.initial_window, pool.now);
     pool.Changed(*standing);
   }
 }
 
-// A lease on the key goes out.
+// A lease on the key goes out; `held_back`: slow start counts it.
 inline void Lend(Pool& pool, Scope& scope, Slot& slot, const PickHint& hint,
-                 Grant& grant) {
+                 bool held_back, Grant& grant) {
   grant.slot = &slot;
   grant.scope = &scope;
   grant.ticket = ++pool.tickets;
@@ -64,17 +68,19 @@ inline void Lend(Pool& pool, Scope& scope, Slot& slot, const PickHint& hint,
     scope.in_flight.fetch_add(1, std::memory_order_relaxed);
     grant.is_counted = true;
   }
-  if (!slot.pick_is_simple || !scope.standings.empty() ||
+  if (held_back || !slot.pick_is_simple || !scope.standings.empty() ||
       !scope.accesses.empty())
-    Account(pool, scope, slot, hint, grant);
+    Account(pool, scope, slot, hint, held_back, grant);
 }
 
 // Picks in the scope ceased, or began again, to find a key.
 inline void NoteDrought(Pool& pool, Scope& scope, const PickHint& hint,
                         bool is_dry) {
   pool.has_output = true;
-  // A request that excludes all that are left is no news.
-  if (is_dry && !hint.exclude.empty() && !pool.ready.In(scope).empty()) return;
+  // A request that excludes all that are left is no news, nor a slow start.
+  if (is_dry && (!hint.exclude.empty() || scope.full > 0) &&
+      !pool.ready.In(scope).empty())
+    return;
   scope.is_dry = is_dry;
   if (!is_dry || !pool.events.is_wanted()) return;
   const Outlook outlook = LookAt(pool.roster.keys(), &scope, hint, pool.now);
@@ -86,14 +92,15 @@ inline void NoteDrought(Pool& pool, Scope& scope, const PickHint& hint,
 // kNever if that is not what it waits for.
 inline Nanos WhenAffordable(Pool& pool, Scope& scope, const PickHint& hint) {
   Nanos when = kNever;
-  if (hint.cost <= 1 || !scope.is_metered) return when;
+  const bool yields = scope.Yields(hint.priority);
+  if ((hint.cost <= 1 && !yields) || !scope.is_metered) return when;
   for (const std::uint32_t index : pool.ready.In(scope)) {
     const Slot& slot = *pool.roster.keys()[index];
     const Standing* const standing = scope.Find(*slot.group);
     if (standing == nullptr || Excludes(hint, slot) ||
-        standing->Fits(hint.cost, pool.now))
+        standing->Fits(hint.cost, pool.now, yields))
       continue;
-    when = std::min(when, standing->WhenFits(hint.cost, pool.now));
+    when = std::min(when, standing->WhenFits(hint.cost, pool.now, yields));
   }
   return when;
 }
@@ -103,9 +110,9 @@ inline void Dequeue(Pool& pool, Waiter& waiter) {
   if (!pool.waiters.Leave(waiter)) return;
   Scope& scope = *waiter.scope;
   pool.timers.Cancel(scope.cost_timer);
-  for (const std::uint32_t number : std::exchange(scope.starting, {})) {
+  for (const std::uint32_t number : std::exchange(scope.restarted, {})) {
     Standing* const standing = scope.standings[number].get();
-    if (standing != nullptr && standing->EndStart()) pool.Changed(*standing);
+    if (standing != nullptr && standing->EndRestart()) pool.Changed(*standing);
   }
 }
 

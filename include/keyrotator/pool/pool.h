@@ -92,10 +92,16 @@ struct Pool {
   }
   void Changed(Standing& standing) {
     timers.Set(standing.timer, standing.Update(now));
+    Scope& scope = standing.scope();
+    if (standing.IsFull() != standing.full) {
+      standing.full = !standing.full;
+      scope.full += standing.full ? 1 : static_cast<std::size_t>(-1);
+      if (!standing.full && !scope.queue.empty()) waiters.Wake(scope);
+    }
     const bool usable = standing.IsUsable();
     if (usable == standing.listed) return;
     ready.Put(standing, usable);
-    if (usable) Offer(standing.scope(), standing.group());
+    if (usable) Offer(scope, standing.group());
   }
 
   void Changed(Access& access) {
@@ -107,11 +113,12 @@ struct Pool {
     if (usable) Offer(access.scope, *access.slot.group);
   }
 
-  // A group has become usable in a scope: a caller that waits may have it.
+  // A group has become usable in a scope: a caller that waits may have it, and
+  // others once that turns out well.
   void Offer(Scope& scope, Group& group) {
     if (scope.queue.empty()) return;
     Standing& standing = scope.Get(group);
-    if (standing.Start()) scope.starting.push_back(group.number);
+    if (standing.Restart(tickets + 1)) scope.restarted.push_back(group.number);
     Changed(standing);
     waiters.Wake(scope);
   }
@@ -119,7 +126,6 @@ struct Pool {
   // From now on the bucket or the pace says how many requests may go out.
   void Meter(Standing& standing) {
     is_metered = standing.scope().is_metered = true;
-    standing.EndStart();
   }
 
   // --- Time ---

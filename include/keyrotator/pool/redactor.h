@@ -1,7 +1,7 @@
 // File: pool/redactor.h
 //
 // Redactor: takes the pool's secrets out of a text that came from elsewhere.
-// Providers echo keys in their errors, as they are or escaped in JSON.
+// Providers echo keys in their errors, as they are or escaped in JSON or a URL.
 //
 // It is made once for a set of keys and only read from then on, so threads that
 // redact hold no lock.
@@ -17,28 +17,35 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/internal/secret_text.h"
+
 namespace keyrotator::internal {
 
 // A value to take out, and what to put in its place.
 struct Secret {
-  std::string value;
+  SecretText value;
   std::string name;
 };
 
-// One character of a text that may be JSON, and how many bytes it takes there.
-struct JsonCharacter {
+// One character of a text that may be JSON or a URL, and how many bytes it takes
+// there.
+struct EscapedCharacter {
   char value = 0;
   std::size_t length = 1;
 };
 
 // Reads the character at the front of `text`, which is not empty: an escape of
 // an ASCII character as what it stands for, anything else as it is.
-constexpr JsonCharacter ReadJsonCharacter(std::string_view text) {
-  if (text.size() < 2 || text[0] != '\\') return {text[0], 1};
-  if (text[1] == '"' || text[1] == '\\' || text[1] == '/') return {text[1], 2};
-  if (text[1] != 'u' || text.size() < 6) return {text[0], 1};
+constexpr EscapedCharacter ReadEscaped(std::string_view text) {
+  if (text.size() < 2 || (text[0] != '\\' && text[0] != '%'))
+    return {text[0], 1};
+  const bool is_url = text[0] == '%';
+  if (!is_url && (text[1] == '"' || text[1] == '\\' || text[1] == '/'))
+    return {text[1], 2};
+  const std::size_t size = is_url ? 3 : 6;
+  if ((!is_url && text[1] != 'u') || text.size() < size) return {text[0], 1};
   unsigned value = 0;
-  for (const char c : text.substr(2, 4)) {
+  for (const char c : text.substr(is_url ? 1 : 2, is_url ? 2 : 4)) {
     const bool digit = c >= '0' && c <= '9';
     const char lower = static_cast<char>(c | 0x20);
     if (!digit && (lower < 'a' || lower > 'f')) return {text[0], 1};
@@ -46,18 +53,18 @@ constexpr JsonCharacter ReadJsonCharacter(std::string_view text) {
         value * 16 + static_cast<unsigned>(digit ? c - '0' : lower - 'a' + 10);
   }
   if (value > 0x7e) return {text[0], 1};
-  return {static_cast<char>(value), 6};
+  return {static_cast<char>(value), size};
 }
 
-// How many bytes at the front of `text` spell `secret`, as it is or escaped in
-// JSON; 0 if they do not.
+// How many bytes at the front of `text` spell `secret`, as it is or escaped; 0
+// if they do not.
 constexpr std::size_t SpelledLength(std::string_view text,
                                     std::string_view secret) {
   if (text.starts_with(secret)) return secret.size();
   std::size_t length = 0;
   for (const char c : secret) {
     if (length == text.size()) return 0;
-    const JsonCharacter read = ReadJsonCharacter(text.substr(length));
+    const EscapedCharacter read = ReadEscaped(text.substr(length));
     if (read.value != c) return 0;
     length += read.length;
   }
@@ -70,6 +77,7 @@ class Redactor {
   explicit Redactor(std::vector<Secret> secrets)
       : secrets_(std::move(secrets)) {
     starts_[static_cast<unsigned char>('\\')] = true;
+    starts_[static_cast<unsigned char>('%')] = true;
     for (const Secret& secret : secrets_) {
       const std::string_view prefix =
           std::string_view(secret.value).substr(0, kPrefix);
@@ -117,7 +125,7 @@ class Redactor {
     std::array<char, kPrefix> plain{};
     std::size_t position = 0;
     for (std::size_t n = 1; n <= kPrefix && position < text.size(); ++n) {
-      const JsonCharacter read = ReadJsonCharacter(text.substr(position));
+      const EscapedCharacter read = ReadEscaped(text.substr(position));
       plain[n - 1] = read.value;
       position += read.length;
       if (!lengths_[n]) continue;
@@ -134,7 +142,8 @@ class Redactor {
     for (const Secret* secret : found->second) {
       std::size_t length = SpelledLength(text, secret->value);
       // Where the text was cut amid a secret.
-      if (length == 0 && secret->value.starts_with(text)) length = text.size();
+      if (length == 0 && secret->value.text().starts_with(text))
+        length = text.size();
       if (length > best.length) best = {secret, length};
     }
   }

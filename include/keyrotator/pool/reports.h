@@ -48,9 +48,8 @@ inline void EndTrials(Pool& pool, Grant& grant, bool good) {
   }
   Standing* const standing = grant.scope->Find(group);
   if (standing == nullptr) return;
-  const bool lets_out = standing->EndTrials(trials, grant.ticket, good);
+  standing->EndTrials(trials, grant.ticket, good);
   pool.Changed(*standing);
-  if (lets_out) pool.waiters.Wake(*grant.scope);
 }
 
 inline void Served(Pool& pool, Slot& slot, Grant* grant) {
@@ -148,7 +147,8 @@ inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
   if (hint == 0 && !(fresh && begins)) return;
   Nanos span = hint > 0 ? hint : GuessSpan(guess, gate.windows());
   if (paced != nullptr && fresh && begins)
-    span = paced->Refuse(hint, span, pool.now, guess.max_guess_pause.count());
+    span = paced->Refuse(*grant, hint, span, pool.now,
+                         guess.max_guess_pause.count(), grant->scope->peers);
   const Nanos until = SaturatingAdd(
       pool.now, std::min(span, pool.options.max_cooldown.count()));
   if (begins) {

@@ -17,8 +17,10 @@
 #include <vector>
 
 #include "keyrotator/internal/time.h"
+#include "keyrotator/pick_hint.h"
 #include "keyrotator/pool/access.h"
 #include "keyrotator/pool/grant.h"
+#include "keyrotator/pool/peers.h"
 #include "keyrotator/pool/slot.h"
 #include "keyrotator/pool/standing.h"
 #include "keyrotator/pool/timers.h"
@@ -62,14 +64,33 @@ struct Scope {
   // By group number; null where there is nothing to remember.
   std::vector<std::unique_ptr<Standing>> standings;
   bool is_metered = false;  // a bucket or a pace is known
+  Peers peers;
   // The keys that have no access here; as a rule there are none.
   std::vector<std::unique_ptr<Access>> accesses;
   std::size_t held_back = 0;  // how many of these and of those are not usable
+  std::size_t full = 0;  // how many of those slow start has no room for more in
 
-  // The callers that wait, in the order in which they came.
+  // The callers that wait, in the order in which they came, but those that are
+  // interactive before the others.
   std::list<Waiter*> queue;
+  std::list<Waiter*>::iterator batch = queue.end();  // the first that is not
+  Nanos interactive_at = kLongAgo;                   // the last request that is
+  // Whether a batch leaves something to requests that are interactive: it does
+  // for a while after the last one.
+  bool Yields(Priority priority) const {
+    constexpr Nanos kWhile = 60'000'000'000;
+    return priority == Priority::kBatch &&
+           SaturatingSubtract(now, interactive_at) < kWhile;
+  }
+  // Whether callers wait that go before one who comes now.
+  bool HasQueueFor(Priority priority) const {
+    return priority == Priority::kBatch
+               ? !queue.empty()
+               : !queue.empty() && queue.begin() != batch;
+  }
+  // Numbers of the groups that started with one lease since callers wait.
+  std::vector<std::uint32_t> restarted;
   Timer cost_timer;  // when the first may be served whose cost is in the way
-  std::vector<std::uint32_t> starting;  // numbers of groups in slow start
 
   Standing* Find(const Group& group) const {
     return group.number < standings.size() ? standings[group.number].get()
@@ -103,12 +124,19 @@ struct Scope {
     return slot.usable && (standing == nullptr || standing->listed) &&
            (access == nullptr || access->listed);
   }
-  // Whether enough is left for a request that costs more than the least; for
-  // that a usable key has enough.
-  bool Fits(const Slot& slot, double cost) const {
-    if (cost <= 1 || !is_metered) return true;
+  // Whether slow start holds callers that wait back from it.
+  bool IsFull(const Slot& slot) const {
+    if (full == 0) return false;
     const Standing* const standing = Find(*slot.group);
-    return standing == nullptr || standing->Fits(cost, now);
+    return standing != nullptr && standing->full;
+  }
+  // Whether enough is left for a request that costs more than the least, or that
+  // yields; for one that does neither a usable key has enough.
+  bool Fits(const Slot& slot, const PickHint& hint) const {
+    const bool yields = Yields(hint.priority);
+    if ((hint.cost <= 1 && !yields) || !is_metered) return true;
+    const Standing* const standing = Find(*slot.group);
+    return standing == nullptr || standing->Fits(hint.cost, now, yields);
   }
 
   double& Note(std::uint32_t index) {

@@ -30,7 +30,7 @@ namespace keyrotator::internal {
 template <class Policy>
 class Scopes {
  public:
-  // `now` is the table's time.
+  // `most` are remembered; `now` is the table's time.
   Scopes(Policy policy, std::size_t most, const Nanos& now)
       : policy_(std::move(policy)),
         most_(most),

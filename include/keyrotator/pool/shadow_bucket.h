@@ -28,6 +28,7 @@ class ShadowBucket {
   // older than the bucket. The arrays hold requests, then tokens.
   struct Note {
     bool known = false;
+    bool alone = false;               // none went out just before it
     std::array<float, 2> cost{};      // of this lease
     std::array<float, 2> believed{};  // what was left before it
     std::array<double, 2> leased{};   // in all, with it
@@ -51,6 +52,7 @@ class ShadowBucket {
     note.known = true;
     note.cost = {1, static_cast<float>(tokens)};
     note.time = now;
+    note.alone = NoteBurst(note.cost, now);
     for (std::size_t i = 0; i < 2; ++i) {
       Dimension& dimension = dimensions_[i];
       dimension.leased += note.cost[i];
@@ -71,18 +73,18 @@ class ShadowBucket {
     Learn(1, said.tokens, lease, 0, refused, now);
   }
 
-  // Whether a request of `tokens` would be admitted, as far as is known. One
-  // whose cost is not known still takes some tokens.
-  bool Fits(double tokens, Nanos now) const {
-    return dimensions_[0].Has(dimensions_[0].Needed(1), now) &&
-           dimensions_[1].Has(dimensions_[1].Needed(std::fmax(tokens, 1)), now);
+  // Whether a request of `tokens` would be admitted, as far as is known, and
+  // leave that part of the limit, and one request at least if it is more than 0.
+  // One whose cost is not known still takes some tokens.
+  bool Fits(double tokens, Nanos now, double spare = 0) const {
+    return dimensions_[0].Has(Requests(spare), now) &&
+           dimensions_[1].Has(Tokens(tokens, spare), now);
   }
 
   // When it would be, if nothing else is leased until then.
-  Nanos WhenFits(double tokens, Nanos now) const {
-    return std::max(dimensions_[0].WhenAt(dimensions_[0].Needed(1), now),
-                    dimensions_[1].WhenAt(
-                        dimensions_[1].Needed(std::fmax(tokens, 1)), now));
+  Nanos WhenFits(double tokens, Nanos now, double spare = 0) const {
+    return std::max(dimensions_[0].WhenAt(Requests(spare), now),
+                    dimensions_[1].WhenAt(Tokens(tokens, spare), now));
   }
 
   // The share of the limit that is left, the smallest over the dimensions: 0 to
@@ -106,12 +108,28 @@ class ShadowBucket {
   // surprises that reports bring raise it; it fades by kFade a report.
   static constexpr double kReserve = 0.3;
   static constexpr double kFade = 0.998;
-  // The refill rate is from the report that saw the most used, where rounding
-  // weighs least. What that saw fades, so that a new rate is learned.
+  // What a report says is left may be off by less than that without being a
+  // surprise; one that is more will be followed by others of its kind.
+  static constexpr double kSurprise = 0.4;
+  static constexpr double kAfterSurprise = 0.6;
+  // Where times are rounded to seconds the refill rate is from the report that saw
+  // the most used, where rounding weighs least. What that saw fades, so that a new
+  // rate is learned.
   static constexpr double kUsedFade = 0.99;
   static constexpr Nanos kSecond = 1'000'000'000;
   // Below it the difference of two levels means nothing.
   static constexpr double kTolerance = 1e-9;
+
+  // Leases that went out within kJitter: nobody knows in which order their
+  // requests were admitted.
+  static constexpr Nanos kJitter = 50'000'000;
+  static constexpr std::size_t kCrowd = 6;  // fewer make no difference
+  struct Burst {
+    Nanos start = kLongAgo;
+    std::size_t size = 0;
+    std::array<double, 2> begin{};  // what had been leased before it
+    std::array<double, 2> end{};    // and with it
+  };
 
   // Requests or tokens.
   struct Dimension {
@@ -171,6 +189,42 @@ class ShadowBucket {
     }
   };
 
+  // What has to be left for one request.
+  double Requests(double spare) const {
+    const Dimension& requests = dimensions_[0];
+    return requests.Needed(spare > 0 ? 1 + std::max(1.0, spare * requests.limit)
+                                     : 1);
+  }
+  double Tokens(double tokens, double spare) const {
+    return dimensions_[1].Needed(std::fmax(tokens, 1) +
+                                 spare * dimensions_[1].limit);
+  }
+
+  // True for the first of a burst.
+  bool NoteBurst(const std::array<float, 2>& cost, Nanos now) {
+    Burst* burst = &bursts_[burst_];
+    if (SaturatingSubtract(now, burst->start) > kJitter) {
+      if (burst->size >= kCrowd) burst_ = (burst_ + 1) % bursts_.size();
+      burst = &bursts_[burst_];
+      *burst = {.start = now,
+                .size = 0,
+                .begin = {dimensions_[0].leased, dimensions_[1].leased},
+                .end = {dimensions_[0].leased, dimensions_[1].leased}};
+    }
+    ++burst->size;
+    for (std::size_t i = 0; i < 2; ++i) burst->end[i] += cost[i];
+    return burst->size == 1;
+  }
+  // The crowd in which that lease went out, or null.
+  const Burst* BurstOf(const Note& lease) const {
+    for (const Burst& burst : bursts_) {
+      if (burst.size >= kCrowd && burst.begin[0] < lease.leased[0] &&
+          lease.leased[0] <= burst.end[0])
+        return &burst;
+    }
+    return nullptr;
+  }
+
   void Learn(std::size_t i, const RateLimit& said, const Note& lease,
              double others_in_flight, bool refused, Nanos now) {
     const auto valid = [](const std::optional<double>& x) {
@@ -190,43 +244,70 @@ class ShadowBucket {
     const double used = dimension.limit - left;
     const double reset =
         said.reset ? static_cast<double>(said.reset->count()) : 0;
+    // `left` is rounded down; how long it takes to refill tells the rest,
+    // unless that is rounded, too.
+    const bool fine = said.reset && said.reset->count() % kSecond != 0;
     dimension.rate_used *= kUsedFade;
-    if (reset > 0 && used > 0 && used >= dimension.rate_used) {
+    if (fine && reset > 0 && used > 0) {
+      // Between `used` - 1 and `used` are used: each report is a bound on either
+      // side.
+      const double most = used / reset;
+      const double least = (used - 1) / reset;
+      dimension.rate =
+          dimension.rate > 0 ? std::clamp(dimension.rate, least, most) : most;
+      dimension.rate_used = used;
+    } else if (reset > 0 && used > 0 && used >= dimension.rate_used) {
       dimension.rate = used / reset;
       dimension.rate_used = used;
     }
 
-    // `left` is rounded down; how long it takes to refill tells the rest,
-    // unless that is rounded, too.
-    const bool fine = said.reset && said.reset->count() % kSecond != 0;
     const double exact =
         fine ? std::clamp(dimension.limit - dimension.rate * reset, left,
                           left + 1)
              : left;
 
+    const Burst* const burst =
+        first || !lease.known || refused ? nullptr : BurstOf(lease);
     dimension.reserve =
         std::max(i == 0 ? kReserve : 0, dimension.reserve * kFade);
     // Only near the edge: elsewhere a surprise costs nothing.
     const double believed = lease.believed[i];
-    if (lease.known && (believed < dimension.limit / 10 ||
-                        believed < 2 * dimension.reserve + lease.cost[i])) {
+    if (lease.known && burst == nullptr && (lease.alone || refused) &&
+        (believed < dimension.limit / 10 ||
+         believed < 2 * dimension.reserve + lease.cost[i])) {
       const double expected = believed - (refused ? 0 : lease.cost[i]);
-      dimension.reserve = std::max(dimension.reserve, expected - exact);
+      if (expected - exact > kSurprise)
+        dimension.reserve =
+            std::max(dimension.reserve, expected - exact + kAfterSurprise);
     }
     dimension.reserve = std::min(dimension.reserve, dimension.limit / 2);
 
+    // What is left now, at least and at most, by this report: what was leased
+    // since is gone, and what flowed back since may have found the bucket full.
     double since = dimension.leased - (lease.known ? lease.leased[i] : 0);
     // Some of those in flight the provider has counted.
     if (first) since = std::min(others_in_flight, left);
     const Nanos admitted = lease.known ? lease.time : now;
-    const double reported = dimension.Refilled(exact, admitted, now) - since;
+    double least = dimension.Refilled(exact, admitted, now) - since;
+    double most = std::min(
+        dimension.limit,
+        exact + dimension.rate * static_cast<double>(now - admitted) - since);
+    if (first) return dimension.SetLevel(least, now);
+    // Others that went out before this bucket was known may not be counted.
+    if (!lease.known) return dimension.SetLevel(std::min(own, least), now);
+    if (burst != nullptr) {
+      least -= lease.leased[i] - lease.cost[i] - burst->begin[i];
+      most += burst->end[i] - lease.leased[i];
+    }
     // Headers are rounded down: an own count between what they say and one more
     // is the better one.
-    const bool keep = !fine && i == 0 && own >= reported && own < reported + 1;
-    dimension.SetLevel(keep ? own : reported, now);
+    if (!fine && i == 0 && own >= least && own < most + 1) return;
+    dimension.SetLevel(std::clamp(own, least, std::max(least, most)), now);
   }
 
   std::array<Dimension, 2> dimensions_;
+  std::array<Burst, 4> bursts_;
+  std::size_t burst_ = 0;  // the one under way
 };
 
 }  // namespace keyrotator::internal

@@ -117,7 +117,8 @@ class SharedTable final : public LeaseHost {
   }
 
   bool Pick(const PickHint& hint, Queue queue, Grant& grant) {
-    Nanos now = NowIfNeeded();
+    // Slow start goes by the time from its first lease on.
+    Nanos now = hint.initial_window > 0 ? Now() : NowIfNeeded();
     std::unique_lock lock(mutex_);
     if (now == kLongAgo) now = NowIfNeeded();  // since a moment ago
     const bool found = table_.Pick(hint, queue, now, grant);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "keyrotator/api_key.h"
+#include "keyrotator/internal/secret_text.h"
 #include "keyrotator/pick_hint.h"
 #include "keyrotator/pool/gate.h"
 #include "keyrotator/pool/timers.h"
@@ -59,7 +60,7 @@ struct Slot {
 
   // These never change: a lease reads them without a lock.
   KeyId id;
-  std::string secret;
+  SecretText secret;
   std::string name;
   std::string group_name;
   std::uint64_t name_hash = 0;

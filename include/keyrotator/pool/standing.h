@@ -2,22 +2,24 @@
 //
 // Standing: whether a group of keys may be used in one scope. It has all that
 // can hold the group back there: the gate (a cooldown), the provider's bucket
-// or the learned pace (not enough left), and slow start (callers wait, and the
-// group has just returned). It reads no clock; `now` is a parameter.
+// or the learned pace (not enough left), and slow start (nobody has said how
+// many may be out). It reads no clock; `now` is a parameter.
 
 #ifndef KEYROTATOR_POOL_STANDING_H_
 #define KEYROTATOR_POOL_STANDING_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
-#include <utility>
 
 #include "keyrotator/internal/time.h"
 #include "keyrotator/limits.h"
 #include "keyrotator/pool/gate.h"
 #include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/learned_pace.h"
+#include "keyrotator/pool/peers.h"
 #include "keyrotator/pool/shadow_bucket.h"
+#include "keyrotator/pool/slow_start.h"
 #include "keyrotator/pool/timers.h"
 
 namespace keyrotator::internal {
@@ -33,6 +35,7 @@ class Standing {
   Gate gate;
   Timer timer;         // when Update is due
   bool listed = true;  // IsUsable(), as the lists of usable keys have it
+  bool full = false;   // IsFull(), as the scope counts it
 
   Scope& scope() const { return scope_; }
   Group& group() const { return group_; }
@@ -41,37 +44,45 @@ class Standing {
 
   // Whether the bucket or the pace says how many requests may go out.
   bool is_metered() const { return bucket_.known() || pace_.known(); }
-  // Whether a request of `tokens` may go out, as far as these know.
-  bool Fits(double tokens, Nanos now) const {
-    return bucket_.Fits(tokens, now) && (bucket_.rated() || pace_.Fits(now));
+  // Whether a request of `tokens` may go out, as far as these know; one that
+  // `yields` leaves something to others.
+  bool Fits(double tokens, Nanos now, bool yields = false) const {
+    return bucket_.Fits(tokens, now, yields ? kSpare : 0) &&
+           (bucket_.rated() || pace_.Fits(now, yields ? kSpareCredit : 0));
   }
   // When it may, if no other does before.
-  Nanos WhenFits(double tokens, Nanos now) const {
-    const Nanos when = bucket_.WhenFits(tokens, now);
-    return bucket_.rated() ? when : std::max(when, pace_.WhenFits(now));
+  Nanos WhenFits(double tokens, Nanos now, bool yields = false) const {
+    const Nanos when = bucket_.WhenFits(tokens, now, yields ? kSpare : 0);
+    return bucket_.rated()
+               ? when
+               : std::max(when, pace_.WhenFits(now, yields ? kSpareCredit : 0));
   }
 
-  // Whether slow start holds leases back until others have ended.
-  bool is_held_back() const { return starting_ && credit_ == 0; }
-  bool IsUsable() const { return gate.is_usable() && !low_ && !is_held_back(); }
+  bool IsUsable() const { return gate.is_usable() && !low_; }
+  // Whether slow start holds callers that wait back until leases have ended. It
+  // does not where a bucket or a pace says how many may go out.
+  bool IsFull() const { return !is_metered() && !slow_start_.HasRoom(); }
 
   // Works out whether enough is left for any request. Returns when to do so
   // again, or when the gate is to open; kNever if time changes nothing.
   Nanos Update(Nanos now) {
     low_ = is_metered() && !Fits(0, now);
     if (gate.is_shut()) return gate.until();
-    return low_ ? WhenFits(0, now) : kNever;
+    if (low_) return WhenFits(0, now);
+    return is_metered() ? kNever : slow_start_.Update(now);
   }
 
-  // A lease goes out.
-  void Take(double cost, Grant& grant, Nanos now) {
+  // A lease goes out; `held_back`: slow start counts it, from `window` on.
+  void Take(double cost, Grant& grant, bool held_back, std::size_t window,
+            Nanos now) {
     if (gate.TryTake()) grant.trials |= Grant::kScopeTrial;
-    if (starting_) {
-      --credit_;
+    if (held_back && !is_metered()) {
+      slow_start_.Begin(window);
+      slow_start_.Take(now);
       grant.trials |= Grant::kSlowStart;
     }
     if (bucket_.known()) grant.note = bucket_.Take(cost, now);
-    pace_.Take(now);
+    grant.place = pace_.Take(now);
   }
 
   // What the provider says is left, in the answer to that lease's request.
@@ -87,8 +98,12 @@ class Standing {
   // The pace learns from refusals only where the bucket has no rate.
   bool is_paced() const { return !bucket_.rated(); }
   // A fresh lease was refused. As LearnedPace::Refuse.
-  Nanos Refuse(Nanos hint, Nanos guess, Nanos now, Nanos longest) {
-    return pace_.Refuse(hint, guess, now, longest);
+  Nanos Refuse(const Grant& grant, Nanos hint, Nanos guess, Nanos now,
+               Nanos longest, Peers& peers) {
+    const Nanos pause =
+        pace_.Refuse(hint, guess, now, longest, grant.place, peers.Rate());
+    if (pace_.found() > 0) peers.Learn(this, pace_.found());
+    return pause;
   }
   // No lease goes out before `until`; then they do at the pace, if there is
   // one.
@@ -100,29 +115,25 @@ class Standing {
     if (pace_.known()) pace_.Succeed(now);
   }
 
-  // Slow start: while others wait, one lease goes out, and more as its request
-  // turns out well. Not where a bucket or a pace says how many may.
-
-  // True if it has just begun.
-  bool Start() {
-    if (is_metered()) return false;
-    credit_ = starting_ ? std::max(credit_, 1u) : 1;
-    return !std::exchange(starting_, true);
+  // Callers wait, and the group is usable again of whose limits nothing is known:
+  // one lease goes out at first. True if that has just begun.
+  bool Restart(std::uint64_t first_ticket) {
+    return !is_metered() && slow_start_.Restart(first_ticket);
   }
-  // True if it was under way.
-  bool EndStart() { return std::exchange(starting_, false); }
+  // Nobody waits any more. True if that changes something.
+  bool EndRestart() { return slow_start_.EndRestart(); }
 
-  // Settles the trials of a lease that were this standing's. True if slow start
-  // lets more go out.
-  bool EndTrials(std::uint8_t trials, std::uint64_t ticket, bool good) {
+  // Settles the trials of a lease that were this standing's.
+  void EndTrials(std::uint8_t trials, std::uint64_t ticket, bool good) {
     if ((trials & Grant::kScopeTrial) != 0) gate.EndTrial(ticket, good);
-    // A lease that ends well makes room for two, so that a group that returned
-    // is used by 1, 2, 4 ...; any other for one.
-    if ((trials & Grant::kSlowStart) != 0) credit_ += good ? 2 : 1;
-    return starting_;
+    if ((trials & Grant::kSlowStart) != 0) slow_start_.End(ticket, good);
   }
 
  private:
+  // What a batch leaves of a limit, and of what a pace has saved up.
+  static constexpr double kSpare = 0.05;
+  static constexpr double kSpareCredit = 2;
+
   Scope& scope_;
   Group& group_;
   ShadowBucket bucket_;
@@ -131,9 +142,7 @@ class Standing {
   std::uint64_t reported_ticket_ = 0;
   // Not enough for one request, by the bucket or the pace.
   bool low_ = false;
-  bool starting_ = false;
-  // How many leases slow start lets out now.
-  std::uint32_t credit_ = 0;
+  SlowStart slow_start_;
 };
 
 }  // namespace keyrotator::internal

@@ -1,7 +1,7 @@
 // File: pool/waiters.h
 //
 // Waiters: the callers that wait for a key, first come, first served within a
-// scope, and the scopes in which one of them may be served now.
+// scope and a priority, and the scopes in which one of them may be served now.
 
 #ifndef KEYROTATOR_POOL_WAITERS_H_
 #define KEYROTATOR_POOL_WAITERS_H_
@@ -34,17 +34,22 @@ class Waiters {
   // The scopes with a queue.
   const std::vector<Scope*>& scopes() const { return scopes_; }
 
-  // To the end of the scope's queue.
+  // To the end of the scope's queue, or of those in it that go first.
   void Enter(Waiter& waiter, Scope& scope) {
     if (scope.queue.empty()) scopes_.push_back(&scope);
     waiter.scope = &scope;
-    waiter.place = scope.queue.insert(scope.queue.end(), &waiter);
+    const bool is_batch = waiter.hint.priority == Priority::kBatch;
+    waiter.place =
+        scope.queue.insert(is_batch ? scope.queue.end() : scope.batch, &waiter);
+    if (is_batch && scope.batch == scope.queue.end())
+      scope.batch = waiter.place;
     ++count_;
   }
 
   // Out of the queue. True if the queue is now empty.
   bool Leave(Waiter& waiter) {
     Scope& scope = *waiter.scope;
+    if (scope.batch == waiter.place) ++scope.batch;
     scope.queue.erase(waiter.place);
     --count_;
     if (!scope.queue.empty()) return false;

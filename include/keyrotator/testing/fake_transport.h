@@ -75,6 +75,7 @@ class FakeExchange {
         return error;
       }
       if (!delivery_.Body(piece)) return std::nullopt;
+      if (!delivery_.idle()) begun_ = true;
     }
     if (answer.end == FakeAnswer::End::kWhole) return std::nullopt;
     return Error(Kind::kLost, "the connection broke amid the answer");
@@ -90,13 +91,18 @@ class FakeExchange {
     if (stop_.stop_requested())
       return Error(Kind::kStopped, "the caller stopped it");
     const Span idle = request_.idle_timeout;
-    const Span total = request_.total_timeout;
+    // Nobody bounds both.
+    const bool whole = begun_ || request_.begin_timeout.count() == 0;
+    const Milliseconds bound =
+        whole ? request_.total_timeout : request_.begin_timeout;
+    const Span total = bound;
     const Span left = total - (clock_.now() - start_);
     if (total.count() != 0 && left < silence &&
         (idle.count() == 0 || left <= idle)) {
       clock_.Advance(std::max(left, Span(Milliseconds(0))));
-      return Error(Kind::kTimeout,
-                   "no whole answer within " + Text(request_.total_timeout));
+      return Error(Kind::kTimeout, (whole ? "no whole answer within "
+                                          : "no answer began within ") +
+                                       Text(bound));
     }
     if (idle.count() != 0 && idle < silence) {
       clock_.Advance(idle);
@@ -119,6 +125,7 @@ class FakeExchange {
   const std::stop_token& stop_;
   ManualClock clock_;
   const ManualClock::time_point start_;
+  bool begun_ = false;
 };
 
 }  // namespace fake_internal

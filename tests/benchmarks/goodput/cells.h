@@ -206,6 +206,93 @@ inline std::vector<Cell> AllCells() {
   return cells;
 }
 
+// As many as that at once, or over a second, on keys of which nothing is known.
+inline Cell MakeBatchCell(Pool pool, Style style, Batch batch,
+                          double latency = 0.8) {
+  Cell cell = MakeCell(std::move(pool), style, 1, false);
+  cell.batch = batch;
+  cell.latency = latency;
+  cell.patience = 300;
+  cell.name = fmt::format(
+      "{}, {}, {} at {}", cell.pool.name, ToString(style), batch.requests,
+      batch.seconds > 0 ? fmt::format("{} s", batch.seconds) : "once");
+  if (latency != 0.8) cell.name += fmt::format(", answers of {} s", latency);
+  return cell;
+}
+
+inline std::vector<Cell> BatchCells() {
+  using enum Style;
+  const Pool eight = EightEqual();
+  const Pool fast = EightFast();
+  const Pool small = EightOfFive();
+  const Pool three = KeysOf(
+      "3 of 20/s", std::vector<Quota>(3, {.requests = 5, .seconds = 0.25}));
+  std::vector<Cell> cells;
+  for (const double over : {0.0, 1.0}) {
+    const auto add = [&](const Pool& pool, Style style, std::size_t requests,
+                         double waste, double mean, double last,
+                         double latency = 0.8) {
+      cells.push_back(MakeBatchCell(pool, style,
+                                    {.requests = requests,
+                                     .seconds = over,
+                                     .most_waste = waste,
+                                     .most_mean = mean,
+                                     // The oracle's is up to a second less.
+                                     .most_last = last + 0.7 * over},
+                                    latency));
+    };
+    add(eight, kOpenAI, 700, 0.03, 1.2, 2);
+    add(eight, kNothing, 700, 0.15, 1.5, 2.75);
+    add(eight, kRetryAfter, 700, 0.15, 1.5, 2.75);
+    add(fast, kOpenAI, 7000, 0.03, 1.2, 2);
+    // From 4 to 600 in steps of two takes seven answers' time.
+    add(fast, kNothing, 7000, 0.15, 2.3, 2.75);
+    add(small, kOpenAI, 250, 0.1, 1.2, 2);
+    add(small, kNothing, 250, 0.4, 1.7, 2.62);
+    add(OneKey(), kOpenAI, 90, 0.1, 1.5, 3);
+    add(OneKey(), kNothing, 90, 0.16, 1.5, 3);
+    add(three, kOpenAI, 300, 0.1, 1.2, 2);
+    add(three, kNothing, 300, 0.5, 2, 2.25);
+    add(three, kNothing, 300, 0.5, 2, 2.25, 0.05);
+    // Headers that come with answers that take 10 s are late.
+    add(eight, kOpenAI, 700, 0.1, 2.5, 2.75, 10);
+    add(eight, kNothing, 700, 0.15, 2.5, 2.75, 10);
+    // Fewer than the first window: nobody waits.
+    add(eight, kNothing, 30, 0, 0, 0);
+    // A window that is used up is back after a minute at the latest, or not.
+    add(eight, kGemini, 700, 0.15, 3.5, 13);
+    // The last key to have one left is found late.
+    add(TwoHundred(), kOpenAI, 3000, 0.08, 2, 8);
+    add(TwoHundred(), kNothing, 3000, 0.5, 2, 8);
+  }
+  return cells;
+}
+
+// A batch that takes all it can get, and people beside it.
+inline std::vector<Cell> MixedCells() {
+  using enum Style;
+  std::vector<Cell> cells;
+  for (const Style style : {kOpenAI, kNothing}) {
+    for (const Pool& pool : {EightEqual(), EightFast(), EightOfFive(), OneKey(),
+                             EightUnequal(), TwoModels()}) {
+      Cell cell = MakeCell(pool, style, 1.2, false);
+      cell.interactive = 0.2;
+      cell.seconds = std::min(cell.seconds, 1800.0);
+      cell = Named(std::move(cell));
+      cell.name += ", people beside it";
+      // Without a word a key is known to be empty when it refuses a person.
+      cell.bound = pool.keys.size() == 1 && style == kNothing;
+      cells.push_back(std::move(cell));
+    }
+  }
+  Cell tokens = MakeCell(EightByTokens(), kOpenAI, 1.2, false);
+  tokens.interactive = 0.2;
+  tokens = Named(std::move(tokens));
+  tokens.name += ", people beside it";
+  cells.push_back(std::move(tokens));
+  return cells;
+}
+
 inline Cell AffinityCell() {
   return Named(
       WithFlapping(MakeCell(EightEqual(), Style::kOpenAI, 0.5, false)));
@@ -245,6 +332,11 @@ inline std::vector<Cell> CheckedCells() {
 // Whose figures are held to what must be.
 inline Entry ByHeadroom() {
   return OursWith<MostHeadroom>("keyrotator, MostHeadroom");
+}
+inline Entry WithoutPriorities() {
+  Rules rules;
+  rules.priorities = false;
+  return OursWith<MostHeadroom>("without priorities", rules);
 }
 inline Entry InTurn() { return OursWith<RoundRobin>("keyrotator, RoundRobin"); }
 inline Entry ByAffinity() {

@@ -34,12 +34,14 @@ struct Rules {
   bool read_limits = true;  // the headers of what is left
   bool read_hints = true;   // how long to wait, by header or body
   bool trial = true;
-  bool groups = true;  // which keys share their limits is known
-  bool scopes = true;  // which model a request is for is known
-  bool costs = true;   // what a request is expected to cost is known
-  bool wait = true;    // else who finds no key gives up
+  bool groups = true;      // which keys share their limits is known
+  bool scopes = true;      // which model a request is for is known
+  bool costs = true;       // what a request is expected to cost is known
+  bool priorities = true;  // what can wait is known
+  bool wait = true;        // else who finds no key gives up
   std::size_t max_waiters = 0;
   Cooldown guess = RetryOptions().guess;
+  RetryBudget budget = {};
 };
 
 // The answer as one would have it who does not read some of it.
@@ -75,8 +77,10 @@ class Ours final : public Contender {
     if (world_.cell.sessions > 0)
       options.affinity = fmt::format("session-{}", wish.session);
     if (rules_.costs) options.cost = wish.expected_cost;
+    if (wish.batch && rules_.priorities) options.priority = Priority::kBatch;
     RetryOptions retry;
-    retry.deadline = std::chrono::nanoseconds(kPatience);
+    retry.deadline =
+        std::chrono::nanoseconds(FromSeconds(world_.cell.patience));
     retry.guess = rules_.guess;
     retry.random = [this] { return dice_.Uniform(); };
     retry.wall_clock = [this] { return WallTime(world_.now()); };
@@ -87,7 +91,12 @@ class Ours final : public Contender {
 
   void OnAnswer(std::size_t request, HttpResponse response) override {
     Hide(response, rules_);
-    active_[request]->failover.Report(std::move(response));
+    if (response.status == 0) {
+      active_[request]->failover.Report(
+          TransportError{.message = "connection reset"});
+    } else {
+      active_[request]->failover.Report(std::move(response));
+    }
     GoOn(request);
   }
 
@@ -148,6 +157,7 @@ class Ours final : public Contender {
     RotatorOptions options;
     options.trial_after_guess = rules.trial;
     options.max_waiters = rules.max_waiters;
+    options.retry_budget = rules.budget;
     return options;
   }
 

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -36,6 +37,11 @@ struct Figures {
   double late = 0;  // waited, or failed, where the oracle served at once
   double p50 = 0;   // s, of those served; the mean over the seeds
   double p99 = 0;
+  double people_p99 = 0;   // of those that are not of a batch
+  double mean = 0;         // the same, and the oracle's
+  double oracle_mean = 0;  //
+  double last = 0;         // the longest wait of those served, and the oracle's
+  double oracle_last = 0;  //
   double jain = 1;         // the least; 1 where the keys are not equal
   double kept = 1;         // the least part of the sessions of sound keys
   double cpu = 0;          // s
@@ -50,6 +56,11 @@ struct Figures {
     const auto n = static_cast<double>(seeds);
     p50 = (p50 * n + other.p50) / (n + 1);
     p99 = (p99 * n + other.p99) / (n + 1);
+    people_p99 = std::max(people_p99, other.people_p99);
+    mean = (mean * n + other.mean) / (n + 1);
+    oracle_mean = (oracle_mean * n + other.oracle_mean) / (n + 1);
+    last = std::max(last, other.last);
+    oracle_last = std::max(oracle_last, other.oracle_last);
     requests += other.requests;
     served += other.served;
     oracle_served += other.oracle_served;
@@ -133,12 +144,14 @@ inline Figures Measure(const Cell& cell, const Entry& entry,
   Figures figures;
   const bool tokens = cell.mean_cost > 0;
   std::vector<double> waits;
+  std::vector<double> people;  // where there is a batch, too
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const Fate& fate = simulation.fates()[i];
     const Nanos wait = fate.sent - requests[i].arrival;
     if (fate.served) {
       figures.served += tokens ? requests[i].cost : 1;
       waits.push_back(ToSeconds(wait));
+      if (!requests[i].batch) people.push_back(waits.back());
     } else {
       ++figures.failed;
     }
@@ -150,11 +163,29 @@ inline Figures Measure(const Cell& cell, const Entry& entry,
       ++figures.late;
   }
   std::sort(waits.begin(), waits.end());
-  const auto quantile = [&](double part) {
-    return waits.empty() ? 0
-                         : waits[static_cast<std::size_t>(
-                               part * static_cast<double>(waits.size() - 1))];
+  std::sort(people.begin(), people.end());
+  const auto quantile_of = [](const std::vector<double>& sorted, double part) {
+    return sorted.empty() ? 0
+                          : sorted[static_cast<std::size_t>(
+                                part * static_cast<double>(sorted.size() - 1))];
   };
+  const auto quantile = [&](double part) { return quantile_of(waits, part); };
+  const auto mean = [](const std::vector<double>& all) {
+    return all.empty() ? 0
+                       : std::accumulate(all.begin(), all.end(), 0.0) /
+                             static_cast<double>(all.size());
+  };
+  std::vector<double> oracle_waits;
+  for (const Nanos wait : oracle.waits) {
+    if (wait >= 0) oracle_waits.push_back(ToSeconds(wait));
+  }
+  figures.mean = mean(waits);
+  figures.oracle_mean = mean(oracle_waits);
+  figures.last = quantile(1);
+  figures.oracle_last =
+      oracle_waits.empty()
+          ? 0
+          : *std::max_element(oracle_waits.begin(), oracle_waits.end());
   figures.requests = static_cast<double>(requests.size());
   figures.served_requests = static_cast<double>(waits.size());
   figures.oracle_served =
@@ -163,6 +194,7 @@ inline Figures Measure(const Cell& cell, const Entry& entry,
   figures.refused = static_cast<double>(simulation.refusals());
   figures.p50 = quantile(0.5);
   figures.p99 = quantile(0.99);
+  if (cell.interactive > 0) figures.people_p99 = quantile_of(people, 0.99);
   if (HasEqualKeys(cell.pool)) figures.jain = Jain(simulation.first_served());
   if (cell.sessions > 0)
     figures.kept = KeptSessions(cell, requests, simulation.fates());
@@ -194,6 +226,8 @@ inline constexpr Bar kDays = {"a day's quota", 0.99, 0.99, 0, 0};
 inline constexpr double kAskedInDay = 144;  // a tenth of each minute
 inline constexpr double kLeastJain = 0.999;
 inline constexpr double kLeastKept = 0.95;
+// Of people beside a batch, in seconds: the 99th percentile.
+inline constexpr double kMostWait = 0.2;
 // Nobody else serves more than that beyond what is served here.
 inline constexpr double kTie = 0.0005;
 
@@ -208,6 +242,24 @@ inline const Bar& BarOf(const Cell& cell) {
              : kFewWords;
 }
 
+// What falls short in a batch, or nothing.
+inline std::string JudgeBatch(const Batch& batch, const Figures& figures) {
+  std::string faults;
+  const auto hold = [&](bool holds, std::string what) {
+    if (holds) return;
+    if (!faults.empty()) faults += ", ";
+    faults += what;
+  };
+  hold(figures.failed == 0, fmt::format("{:.0f} failed", figures.failed));
+  hold(figures.Waste() <= batch.most_waste,
+       fmt::format("429s > {:.3g}", batch.most_waste));
+  hold(figures.mean <= figures.oracle_mean + batch.most_mean,
+       fmt::format("mean > {:.3g} s", figures.oracle_mean + batch.most_mean));
+  hold(figures.last <= figures.oracle_last + batch.most_last,
+       fmt::format("last > {:.3g} s", figures.oracle_last + batch.most_last));
+  return faults;
+}
+
 // What falls short, or nothing. `others` is the largest share that somebody
 // else serves with the first seed.
 inline std::string Judge(const Cell& cell, const Figures& figures,
@@ -218,8 +270,11 @@ inline std::string Judge(const Cell& cell, const Figures& figures,
     if (!faults.empty()) faults += ", ";
     faults += what;
   };
+  if (cell.batch.requests > 0) return JudgeBatch(cell.batch, figures);
   const Bar& bar = BarOf(cell);
   const bool over = cell.load > 1;
+  hold(figures.people_p99 <= kMostWait,
+       fmt::format("people wait {:.2f} s", figures.people_p99));
   if (over || cell.bursty) {
     const double least =
         std::max(cell.bursty ? bar.bursty : bar.poisson, cell.at_least);

@@ -7,15 +7,22 @@
 //   goodput_bench --telling   only the cells in which contenders differ
 //   goodput_bench --check     a few cells, one seed; exits with 1 if what must
 //                             hold does not
+//   goodput_bench --outages   only what becomes of requests while the provider
+//                             fails; a part of it belongs to --check
 // and with each of them
+//   --batches    only the batches
 //   --svg FILE                a plot of the telling cells
-//   --cell TEXT, --contender TEXT   only those with that in their name
+//   --cell TEXT, --contender TEXT   only those with that in their name, and
+//                             no outages
 //   --seeds N, --seconds N    other than an hour and three
 //
 // Columns: served, of what the oracle serves (tokens where these are limited);
 // 429s per served request; requests that failed beyond the oracle's, of all;
 // how long those served waited; Jain's index over equal organisations; sessions
-// that kept their key; time of the processor.
+// that kept their key; time of the processor. While the provider fails: sends
+// that reach it for each request that arrives in that time; how many of these
+// are served in the end, and of the requests beside; how long after it the first
+// success comes.
 
 #include <fmt/format.h>
 
@@ -36,6 +43,7 @@
 
 #include "tests/benchmarks/goodput/cells.h"
 #include "tests/benchmarks/goodput/figures.h"
+#include "tests/benchmarks/goodput/outages.h"
 #include "tests/benchmarks/goodput/report.h"
 
 namespace keyrotator::goodput {
@@ -44,6 +52,8 @@ namespace {
 struct Options {
   bool telling = false;
   bool check = false;
+  bool outages = false;
+  bool batches = false;
   std::string cell;
   std::string contender;
   std::string svg;
@@ -69,7 +79,15 @@ std::vector<Row> MakeRows(const Options& options) {
     rows.push_back({std::move(cell), entry, kind,
                     options.seeds > 0 ? options.seeds : seeds});
   };
-  add(AffinityCell(), ByAffinity(), Kind::kOurs, options.check ? 1 : 3);
+  if (!options.batches)
+    add(AffinityCell(), ByAffinity(), Kind::kOurs, options.check ? 1 : 3);
+  for (const Cell& cell : BatchCells())
+    add(cell, ByHeadroom(), Kind::kOurs, options.check ? 1 : 3);
+  for (const Cell& cell : MixedCells()) {
+    add(cell, ByHeadroom(), Kind::kOurs, options.check ? 1 : 3);
+    if (!options.check) add(cell, WithoutPriorities(), Kind::kVariant, 1);
+  }
+  if (options.batches) return rows;
   if (options.check) {
     for (const Cell& cell : CheckedCells())
       add(cell, ByHeadroom(), Kind::kOurs, 1);
@@ -152,6 +170,14 @@ std::string PlotOf(const std::vector<Row>& rows) {
 }
 
 int Main(const Options& options) {
+  const bool some = !options.cell.empty() || !options.contender.empty();
+  OutageTable outages;
+  if (options.outages || (options.check && !some))
+    outages = RunOutages(/*checked_only=*/!options.outages);
+  if (options.outages) {
+    fmt::print("{}{} fall short\n", outages.text, outages.faults);
+    return outages.faults > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+  }
   const auto begin = std::chrono::steady_clock::now();
   std::vector<Row> rows = MakeRows(options);
   Run(rows);
@@ -161,7 +187,7 @@ int Main(const Options& options) {
   });
 
   std::string table = TableHead();
-  std::size_t faults = 0;
+  std::size_t faults = outages.faults;
   double cpu = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (i == 0 || rows[i].cell.name != rows[i - 1].cell.name)
@@ -170,6 +196,7 @@ int Main(const Options& options) {
     if (!rows[i].faults.empty() && !rows[i].cell.bound) ++faults;
     cpu += rows[i].figures.cpu;
   }
+  table += outages.text;
   fmt::print(
       "{}{} rows, {} fall short; {:.1f} s, {:.1f} s of the processor\n", table,
       rows.size(), faults,
@@ -199,8 +226,16 @@ int main(int argc, char** argv) {
       options.telling = true;
       continue;
     }
+    if (argument == "--batches") {
+      options.batches = true;
+      continue;
+    }
     if (argument == "--check") {
       options.check = true;
+      continue;
+    }
+    if (argument == "--outages") {
+      options.outages = true;
       continue;
     }
     ++i;  // the others have a value

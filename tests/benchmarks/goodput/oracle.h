@@ -77,7 +77,7 @@ inline OracleResult AskOracle(const Cell& cell,
       const Request& request = requests[i];
       if (request.model != model) continue;
       const Nanos from = std::max(free, request.arrival);
-      const Nanos until = request.arrival + kPatience - 1;
+      const Nanos until = request.arrival + FromSeconds(cell.patience) - 1;
       const Nanos at = bucket.Admit(request.cost, from, until);
       // Who gives up has held up others until then.
       free = at < 0 ? std::max(from, until) : at;

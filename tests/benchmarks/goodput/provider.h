@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -106,6 +107,18 @@ struct Pool {
   std::vector<double> models = {1};
 };
 
+// When the provider fails, whatever its limits, in seconds from the start.
+struct Trouble {
+  double begin = 0;
+  double end = 0;
+  // The part of the requests that fail, and the keys for which they do: those
+  // before that one.
+  double share = 1;
+  std::size_t keys = std::numeric_limits<std::size_t>::max();
+  // The connection breaks; else the answer is 503.
+  bool lost = false;
+};
+
 struct ProviderOptions {
   Style style = Style::kOpenAI;
   // All that a window allows is back when the next begins; else it flows back.
@@ -118,6 +131,7 @@ struct ProviderOptions {
   // Keys that answer 429 to all in every second span of that length.
   std::size_t flapping_keys = 0;
   double flapping_seconds = 30;
+  Trouble trouble = {};
 };
 
 // A client of the same keys of whom nobody knows here.
@@ -324,11 +338,19 @@ class Provider {
            std::uint64_t seed, Nanos start)
       : pool_(pool),
         options_(options),
+        start_(start),
+        dice_(seed ^ 0x74726f75626c65u),
         buckets_(MakeBuckets(pool, options, mean_cost, seed, start)) {}
 
-  // The answer to a request that has arrived.
+  // The answer to a request that has arrived; status 0 for none.
   HttpResponse Handle(std::size_t key, std::size_t model, double tokens,
                       Nanos now) {
+    if (IsInTrouble(now)) {
+      ++asked_in_trouble_;
+      if (key < options_.trouble.keys &&
+          dice_.Uniform() < options_.trouble.share)
+        return Fail();
+    }
     Bucket& bucket = buckets_[pool_.keys[key] * pool_.models.size() + model];
     bucket.Advance(now);
     if (key < options_.flapping_keys &&
@@ -346,7 +368,21 @@ class Provider {
     return response;
   }
 
+  bool IsInTrouble(Nanos now) const {
+    return now >= start_ + FromSeconds(options_.trouble.begin) &&
+           now < start_ + FromSeconds(options_.trouble.end);
+  }
+  // The requests that arrived meanwhile.
+  std::size_t asked_in_trouble() const { return asked_in_trouble_; }
+
  private:
+  HttpResponse Fail() const {
+    if (options_.trouble.lost) return {};
+    return {.status = 503,
+            .headers = {{"content-type", "application/json"}},
+            .body = R"({"error":{"message":"Service unavailable"}})"};
+  }
+
   HttpResponse Refuse(const Bucket& bucket, Nanos when, Nanos now) const {
     const Nanos wait = std::max(when - now, kMillisecond);
     const Nanos seconds = (wait + kSecond - 1) / kSecond;
@@ -430,7 +466,10 @@ class Provider {
 
   const Pool& pool_;
   const ProviderOptions options_;
+  const Nanos start_;
+  Dice dice_;
   std::vector<Bucket> buckets_;
+  std::size_t asked_in_trouble_ = 0;
 };
 
 }  // namespace keyrotator::goodput

@@ -33,17 +33,24 @@ struct Row {
 };
 
 inline std::string TableHead() {
-  return fmt::format("  {:<30}{:>8}{:>10}{:>9}{:>7}{:>7}{:>8}{:>7}{:>7}\n", "",
-                     "served", "429s", "failed+", "p50 s", "p99 s", "Jain",
-                     "kept", "cpu s");
+  return fmt::format(
+      "  {:<30}{:>8}{:>10}{:>9}{:>7}{:>7}{:>8}{:>7}{:>7}{:>15}{:>15}\n", "",
+      "served", "429s", "failed+", "p50 s", "p99 s", "Jain", "kept", "cpu s",
+      "mean / oracle", "last / oracle");
 }
 
 inline std::string TableRow(const Row& row) {
   const Figures& figures = row.figures;
   return fmt::format(
-      "  {:<30}{:8.4f}{:10.4f}{:9.4f}{:7.1f}{:7.1f}{:8.4f}{:7.3f}{:7.2f}{}{}\n",
+      "  "
+      "{:<30}{:8.4f}{:10.4f}{:9.4f}{:7.1f}{:7.1f}{:8.4f}{:7.3f}{:7.2f}{:8.2f} "
+      "/{:5.2f}{:8.2f} /{:5.2f}{}{}{}\n",
       row.entry.name, figures.Share(), figures.Waste(), figures.FailedBeyond(),
       figures.p50, figures.p99, figures.jain, figures.kept, figures.cpu,
+      figures.mean, figures.oracle_mean, figures.last, figures.oracle_last,
+      row.cell.interactive > 0
+          ? fmt::format("  people {:.2f} s", figures.people_p99)
+          : "",
       row.faults.empty() ? ""
       : row.cell.bound   ? "  bound: "
                          : "  SHORT: ",

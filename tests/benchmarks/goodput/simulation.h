@@ -32,6 +32,7 @@ struct Fate {
   std::size_t key = 0;  // that served it
   std::size_t sends = 0;
   Nanos sent = 0;  // the last time
+  Nanos ended = 0;
 };
 
 // What a contender can do and see.
@@ -49,7 +50,7 @@ class World {
 
   Nanos now() const { return clock.now().time_since_epoch().count(); }
   Nanos Deadline(std::size_t request) const {
-    return requests[request].arrival + kPatience;
+    return requests[request].arrival + FromSeconds(cell.patience);
   }
 
   const Cell& cell;
@@ -118,7 +119,7 @@ class Simulation final : public World {
     ++active.generation;
     Dice dice(seed_ ^ (request * 0x9e3779b97f4a7c15u + fate.sends++));
     active.way = FromSeconds(0.03 + 0.02 * dice.Uniform());
-    active.service = FromSeconds(dice.LogNormal(0.8, 0.5));
+    active.service = FromSeconds(dice.LogNormal(cell.latency, 0.5));
     Push(now() + active.way, Event::Kind::kAtServer, request);
   }
 
@@ -132,9 +133,11 @@ class Simulation final : public World {
 
   void Finish(std::size_t request, bool served) override {
     fates_[request].served = served;
+    fates_[request].ended = now();
     --open_;
   }
 
+  const Provider& provider() const { return provider_; }
   const std::vector<Fate>& fates() const { return fates_; }
   std::size_t refusals() const { return refusals_; }
   // What each organisation served of the first 10,000 requests, in requests
