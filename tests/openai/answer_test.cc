@@ -556,10 +556,13 @@ TEST_CASE("a file that breaks off is cut, and lost if nothing came of it",
   Passing empty("audio/mpeg");
   CHECK(empty.End().verdict.kind == VerdictKind::kOk);
 
-  Passing unwanted("audio/mpeg");
-  unwanted.takes = false;
-  CHECK(unwanted.Body("ID3") == Flow::kStop);
-  CHECK(unwanted.End(&lost).how == How::kStopped);
+  for (const TransportError* const error :
+       std::initializer_list<const TransportError*>{&lost, nullptr}) {
+    Passing unwanted("audio/mpeg");
+    unwanted.takes = false;
+    CHECK(unwanted.Body("ID3") == Flow::kStop);
+    CHECK(unwanted.End(error).how == How::kStopped);
+  }
 }
 
 TEST_CASE("events that are passed on are read as a stream", "[answer]") {

@@ -163,7 +163,7 @@ class Answer {
       return error != nullptr && !refused ? Lost(*error) : Judge(now);
     }
     if (reading_ == Reading::kPassed) {
-      whole_ = error == nullptr;
+      whole_ = error == nullptr && !sink_stopped_;
       return delivered_ ? EndDelivered(error) : EndUndelivered(error);
     }
     parser_.Finish([&](const SseEvent& event) {
