@@ -38,6 +38,8 @@ struct LoggedRequest {
   int status = 0;            // 0: the caller had gone before
   std::string outcome = {};  // as keyrotator::Outcome has it
   std::string key = {};      // the name of the last
+  bool batch = false;
+  bool over_budget = false;  // see RetryBudget
   std::size_t attempts = 0;
   bool stream = false;
   std::chrono::nanoseconds wait{0};
@@ -84,6 +86,8 @@ class AccessLog {
     text("model", request.model);
     text("outcome", request.outcome);
     text("key", request.key);
+    if (request.batch) text("priority", "batch");
+    if (request.over_budget) line += ",\"over_budget\":true";
     line += fmt::format(
         ",\"attempts\":{},\"stream\":{},\"wait_ms\":{:.3f},"
         "\"first_byte_ms\":{:.3f},\"duration_ms\":{:.3f},\"bytes_in\":{},"

@@ -1,11 +1,13 @@
 #include "gateway/curl_loop.h"
 
+#include <keyrotator/http/transfer.h>
 #include <keyrotator/http/url.h>
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <chrono>
 #include <climits>
+#include <cstring>
 #include <new>
 #include <string>
 #include <system_error>
@@ -19,8 +21,6 @@ using keyrotator::TransportError;
 
 constexpr std::size_t kMostIdleHandles = 256;
 constexpr long kMostIdleConnections = 1024;
-// Of the answers' headers, for all of one answer.
-constexpr std::size_t kMostHeaders = 256;
 
 // RFC 9110, 5.5: white space around a value is not part of it.
 std::string_view Trimmed(std::string_view text) {
@@ -37,7 +37,10 @@ std::string_view Trimmed(std::string_view text) {
 Transfer::Transfer(CurlLoop& loop, const keyrotator::HttpRequest& request,
                    bool upload, std::optional<std::uint64_t> upload_size,
                    Receiver& receiver)
-    : loop_(loop), receiver_(receiver), easy_(loop.TakeEasy()) {
+    : loop_(loop),
+      receiver_(receiver),
+      easy_(loop.TakeEasy()),
+      repeatable_(request.repeatable) {
   if (const auto url = keyrotator::internal::ParseUrl(request.url))
     origin_ = url->origin;
   Set(CURLOPT_PRIVATE, this);
@@ -47,6 +50,8 @@ Transfer::Transfer(CurlLoop& loop, const keyrotator::HttpRequest& request,
   Set(CURLOPT_TCP_KEEPALIVE, 1L);
   Set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   Set(CURLOPT_HTTP_VERSION, long{CURL_HTTP_VERSION_2TLS});
+  // Without TLS a proxy of the environment could read the key.
+  if (!origin_.starts_with("https:")) Set(CURLOPT_PROXY, "");
 #if LIBCURL_VERSION_NUM >= 0x075700
   // Else ending a transfer waits for a name server that does not answer.
   Set(CURLOPT_QUICK_EXIT, 1L);
@@ -69,8 +74,12 @@ Transfer::Transfer(CurlLoop& loop, const keyrotator::HttpRequest& request,
   }
   if (request.method == "HEAD") Set(CURLOPT_NOBODY, 1L);
   Set(CURLOPT_CUSTOMREQUEST, request.method.c_str());
-  for (const auto& [name, value] : request.headers)
-    AddField(value.empty() ? name + ";" : name + ": " + value);
+  for (const auto& [name, value] : request.headers) {
+    std::string line;
+    line.reserve(name.size() + value.size() + 2);
+    line.append(name).append(value.empty() ? ";" : ": ").append(value);
+    AddField(std::move(line));
+  }
   // Without a value: headers that libcurl would add by itself, and must not.
   AddField("Expect:");
   if (!request.headers.Find("Accept")) AddField("Accept:");
@@ -91,12 +100,15 @@ Transfer::Transfer(CurlLoop& loop, const keyrotator::HttpRequest& request,
 
 Transfer::~Transfer() {
   curl_multi_remove_handle(loop_.multi_, easy_);
+  for (curl_slist* each = fields_; each != nullptr; each = each->next)
+    keyrotator::internal::Wipe(each->data, std::strlen(each->data));
   curl_slist_free_all(fields_);
   loop_.GiveEasy(easy_);
 }
 
-void Transfer::AddField(const std::string& line) {
-  curl_slist* longer = curl_slist_append(fields_, line.c_str());
+// The line may hold a key.
+void Transfer::AddField(const keyrotator::internal::SecretText& line) {
+  curl_slist* longer = curl_slist_append(fields_, line.text().c_str());
   if (longer == nullptr) throw std::bad_alloc();
   fields_ = longer;
 }
@@ -118,7 +130,9 @@ TransportError Transfer::ErrorOf(CURLcode code) const {
         .kind = kind, .message = origin_ + ": " + what, .maybe_sent = sent_};
   };
   if (sent_) {
-    switch (code) {
+    if (head_size_ > keyrotator::internal::kMaxHead)
+      return error(Kind::kLost, "its headers are above 256 KiB");
+    switch (broke_ ? CURLE_GOT_NOTHING : code) {
       case CURLE_GOT_NOTHING:
       case CURLE_OK:
         return error(Kind::kLost,
@@ -162,26 +176,28 @@ TransportError Transfer::ErrorOf(CURLcode code) const {
 
 std::size_t Transfer::OnHeaderLine(char* data, std::size_t, std::size_t size,
                                    void* self) {
-  static_cast<Transfer*>(self)->HeaderLine({data, size});
-  return size;
+  return static_cast<Transfer*>(self)->HeaderLine({data, size}) ? size : 0;
 }
 
-void Transfer::HeaderLine(std::string_view line) {
-  if (begun_) return;  // a trailer field
+bool Transfer::HeaderLine(std::string_view line) {
+  if (begun_) return true;  // a trailer field
+  head_size_ += line.size();
+  if (head_size_ > keyrotator::internal::kMaxHead) return false;
   line = Trimmed(line);
   if (line.empty()) {
     long status = 0;
     curl_easy_getinfo(easy_, CURLINFO_RESPONSE_CODE, &status);
     Headers headers = std::exchange(headers_, {});
-    if (status < 200) return;
+    if (status < 200) return true;
     begun_ = true;
     receiver_.OnHead(static_cast<int>(status), std::move(headers));
-    return;
+    return true;
   }
   const std::size_t colon = line.find(':');
-  if (colon == line.npos || headers_.size() >= kMostHeaders) return;
+  if (colon == line.npos) return true;  // the status line
   headers_.Add(std::string(line.substr(0, colon)),
                std::string(Trimmed(line.substr(colon + 1))));
+  return true;
 }
 
 std::size_t Transfer::OnBody(char* data, std::size_t, std::size_t size,
@@ -204,9 +220,14 @@ std::size_t Transfer::OnRead(char* to, std::size_t, std::size_t room,
   return CURL_READFUNC_PAUSE;
 }
 
-// Called when a connection is ready and before the first byte goes out.
+// Called when a connection is ready and before the first byte goes out; again
+// where one that was kept turned out to be dead.
 int Transfer::OnConnected(void* self, char*, char*, int, int) {
-  static_cast<Transfer*>(self)->sent_ = true;
+  Transfer& transfer = *static_cast<Transfer*>(self);
+  if (std::exchange(transfer.sent_, true) && !transfer.repeatable_) {
+    transfer.broke_ = true;
+    return CURL_PREREQFUNC_ABORT;
+  }
   return CURL_PREREQFUNC_OK;
 }
 

@@ -19,6 +19,7 @@
 #include <curl/curl.h>
 #include <keyrotator/http/message.h>
 #include <keyrotator/http/transport.h>
+#include <keyrotator/internal/secret_text.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -83,11 +84,12 @@ class Transfer {
                             void* self);
   static int OnConnected(void* self, char*, char*, int, int);
 
-  void HeaderLine(std::string_view line);
+  // False: there are too many.
+  bool HeaderLine(std::string_view line);
   void Set(CURLoption option, auto value) {
     curl_easy_setopt(easy_, option, value);
   }
-  void AddField(const std::string& line);
+  void AddField(const keyrotator::internal::SecretText& line);
 
   CurlLoop& loop_;
   Receiver& receiver_;
@@ -95,8 +97,11 @@ class Transfer {
   curl_slist* fields_ = nullptr;
   std::string origin_;  // the part of the URL that may be shown
   keyrotator::Headers headers_;
+  std::size_t head_size_ = 0;
+  const bool repeatable_;
   bool begun_ = false;    // the head was given out
   bool sent_ = false;     // a byte of the request may have left
+  bool broke_ = false;    // on a kept connection, and may not be sent again
   bool stopped_ = false;  // the receiver wanted no more
   bool paused_ = false;
 };

@@ -39,6 +39,7 @@ Exchange::Exchange(Loop& loop, std::size_t provider, Question question,
       listener_(&listener),
       failover_(provider_.rotator, {},
                 {.scope = question_.model,
+                 .priority = question_.priority,
                  .head = question_.method == "HEAD",
                  .pass_on = true},
                 provider_.retry),
@@ -55,7 +56,7 @@ void Exchange::Start() {
 void Exchange::Stop() {
   if (std::exchange(listener_, nullptr) == nullptr) return;
   EndWait();
-  transfer_.reset();
+  EndSend();
   failover_.Stop();
 }
 
@@ -103,13 +104,22 @@ void Exchange::Send() {
   request_.url = question_.url;
   request_.body = question_.body;
   request_.headers = question_.headers;
-  request_.headers.Set(
-      config.auth_header,
-      std::string(config.auth_prefix).append(failover_.key().Reveal()));
+  const std::string_view key = failover_.key().Reveal();
+  std::string value;
+  value.reserve(config.auth_prefix.size() + key.size());
+  request_.headers.Set(config.auth_header,
+                       std::move(value.append(config.auth_prefix).append(key)));
+  request_.repeatable = provider_.retry.retry_ambiguous;
   request_.connect_timeout = limits.connect_timeout;
   patience_ = steady_clock::now() + limits.answer_timeout;
   transfer_ = loop_.curl.Start(request_, *this, question_.upload,
                                question_.upload_size);
+}
+
+// Nothing of the key that it was sent with stays behind.
+void Exchange::EndSend() {
+  transfer_.reset();
+  request_.headers.Wipe();
 }
 
 // Waits for a time and, if the step is for a key, for one in the queue in which
@@ -155,8 +165,7 @@ auto Exchange::PassOn() {
   return [this](std::string_view bytes) {
     if (!std::exchange(begun_, true))
       listener_->OnBegin(status_, std::move(headers_));
-    listener_->OnBytes(bytes);
-    return true;
+    return listener_->OnBytes(bytes);
   };
 }
 
@@ -200,7 +209,7 @@ std::optional<std::size_t> Exchange::OnUpload(std::span<char> room) {
 void Exchange::OnEnd(const TransportError* error) {
   const auto keep = shared_from_this();
   failover_.OnEnd(PassOn(), error);
-  transfer_.reset();
+  EndSend();
   patience_ = SteadyTime::max();
   if (upload_begun_) failover_.Stop(keyrotator::Outcome::kBodySpent);
   loop_.PollKeys();

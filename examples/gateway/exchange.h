@@ -17,6 +17,7 @@
 #include <keyrotator/http/message.h>
 #include <keyrotator/openai/classify.h>
 #include <keyrotator/openai/failover.h>
+#include <keyrotator/pick_hint.h>
 
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
@@ -41,7 +42,8 @@ struct Question {
   std::string url = {};
   keyrotator::Headers headers = {};  // without a key
   std::string model = {};            // what the provider limits apart
-  std::string_view body = {};        // must outlive the exchange
+  keyrotator::Priority priority = keyrotator::Priority::kInteractive;
+  std::string_view body = {};  // must outlive the exchange
   bool upload = false;
   std::optional<std::uint64_t> upload_size = {};
 };
@@ -56,7 +58,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange>,
     // The answer begins to be passed on. From here on the request cannot be
     // sent again.
     virtual void OnBegin(int status, keyrotator::Headers headers) = 0;
-    virtual void OnBytes(std::string_view bytes) = 0;
+    // False: it wants no more of it, and the exchange ends as stopped.
+    virtual bool OnBytes(std::string_view bytes) = 0;
     // Whether it wants to wait with more bytes, until Exchange::Resume.
     virtual bool IsFull() = 0;
     virtual std::optional<std::size_t> OnUpload(std::span<char> room) = 0;
@@ -81,10 +84,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange>,
 
   keyrotator::Outcome outcome() const { return failover_.outcome(); }
   const std::string& message() const { return failover_.message(); }
-  const keyrotator::Verdict& verdict() const { return failover_.verdict(); }
-  const std::vector<keyrotator::Attempt>& trail() const {
-    return failover_.trail();
-  }
+  // Whether it would have been sent again, had not too many requests failed.
+  bool over_budget() const { return failover_.over_budget(); }
   keyrotator::HttpResponse TakeResponse() { return failover_.TakeResponse(); }
   // How long until it is worth trying again, if that is known.
   std::optional<std::chrono::milliseconds> retry_in() const;
@@ -103,6 +104,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange>,
   void Send();
   void Wait(const TheFailover::Step& step);
   void EndWait();
+  void EndSend();
   auto PassOn();
 
   void OnHead(int status, keyrotator::Headers headers) override;

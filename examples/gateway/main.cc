@@ -49,14 +49,13 @@ void WriteLine(std::string_view line) {
   }
 }
 
+void Warn(std::string_view message) { fmt::print(stderr, "{}\n", message); }
+
 std::vector<std::string> ReadTokens(const std::string& path) {
   constexpr std::size_t kShortest = 16;
   std::vector<std::string> tokens;
   if (path.empty()) return tokens;
-  const auto warn = [](std::string_view message) {
-    fmt::print(stderr, "{}\n", message);
-  };
-  for (const auto& token : keyrotator::KeysFromFile(path, warn)) {
+  for (const auto& token : keyrotator::KeysFromFile(path, Warn)) {
     if (token.Reveal().size() < kShortest) {
       throw std::runtime_error(fmt::format(
           "{}: a token must have at least {} characters; `openssl rand -hex "
@@ -71,7 +70,8 @@ std::vector<std::string> ReadTokens(const std::string& path) {
 
 // The providers of a file, whose keys are read again when it changes.
 gateway::Setup FromFile(const std::string& path) {
-  gateway::Setup setup{.providers = keyrotator::LoadProviders(path)};
+  gateway::Setup setup{.providers = keyrotator::LoadProviders(
+                           path, keyrotator::SystemEnvironment, Warn)};
   setup.keys = [path, providers = setup.providers](std::size_t position) {
     std::vector<std::string> files{path};
     for (const auto& entry : providers[position].api_keys) {

@@ -72,7 +72,9 @@ class ModelsRequest final : public Handler {
           .method = "GET",
           .url = loop.gateway.routes.UrlOf(i, "/models", head.query()),
           .headers = HeadersForProvider(head.headers,
-                                        providers[i]->config.auth_header)};
+                                        providers[i]->config.auth_header),
+          .priority =
+              PriorityOf(head).value_or(keyrotator::Priority::kInteractive)};
       parts_.push_back(std::make_unique<Part>(*this));
       parts_.back()->exchange = std::make_shared<Exchange>(
           loop, i, std::move(question), *parts_.back());
@@ -89,7 +91,12 @@ class ModelsRequest final : public Handler {
     explicit Part(ModelsRequest& request) : whole(request) {}
 
     void OnBegin(int, keyrotator::Headers) override {}
-    void OnBytes(std::string_view bytes) override { list += bytes; }
+    bool OnBytes(std::string_view bytes) override {
+      constexpr std::size_t kMost = std::size_t{16} << 20;
+      if (bytes.size() > kMost - list.size()) return false;
+      list += bytes;
+      return true;
+    }
     bool IsFull() override { return false; }
     std::optional<std::size_t> OnUpload(std::span<char>) override { return 0; }
     void OnDone() override {

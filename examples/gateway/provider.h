@@ -41,10 +41,15 @@ class Provider {
       : config(std::move(with)),
         retry(keyrotator::MakeRetryOptions(config)),
         rotator(keyrotator::MakeKeyRotator(
-            config, {.on_event =
-                         [this, &log](const auto& event) {
-                           log.Event(config.name, event);
-                         }})),
+            config,
+            {.on_event =
+                 [this, &log](const auto& event) {
+                   log.Event(config.name, event);
+                 }},
+            {}, keyrotator::SystemEnvironment,
+            [this, &log](std::string_view message) {
+              log.Note("warning", config.name, message);
+            })),
         reloader(rotator, std::move(keys), ReloadEverySecond(log)) {}
 
   const keyrotator::ProviderConfig config;

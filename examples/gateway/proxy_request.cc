@@ -16,6 +16,7 @@ namespace {
 using keyrotator::Headers;
 using keyrotator::HttpResponse;
 using keyrotator::Outcome;
+using keyrotator::Priority;
 using std::chrono::steady_clock;
 
 // What must have come of a body before it is passed on: the model is looked for
@@ -124,7 +125,8 @@ void ProxyRequest::Start(bool whole) {
       .url = gateway_.routes.UrlOf(*position_, below_v1_, head_.query()),
       .headers =
           HeadersForProvider(head_.headers, provider_->config.auth_header),
-      .model = model_};
+      .model = model_,
+      .priority = PriorityOf(head_).value_or(Priority::kInteractive)};
   if (whole) {
     question.body = body_;
   } else {
@@ -147,6 +149,11 @@ void ProxyRequest::AddOwnHeaders(Headers& headers) const {
   if (!exchange_->key().empty())
     headers.Add("x-keyrotator-key", HeaderText(exchange_->key()));
   headers.Add("x-keyrotator-provider", HeaderText(provider_->config.name));
+  if (exchange_->over_budget()) {
+    headers.Add("x-keyrotator-over-budget", "true");
+    // The retries that were saved here are not to be made by the caller's SDK.
+    headers.Set("x-should-retry", "false");
+  }
   const std::string_view origin = gateway_.guard.AllowedOrigin(head_);
   if (origin.empty()) return;
   headers.Add("Access-Control-Allow-Origin", std::string(origin));
@@ -165,7 +172,10 @@ void ProxyRequest::OnBegin(int status, Headers headers) {
   connection_.Begin(status, passed, events_ ? std::nullopt : LengthOf(headers));
 }
 
-void ProxyRequest::OnBytes(std::string_view bytes) { connection_.Write(bytes); }
+bool ProxyRequest::OnBytes(std::string_view bytes) {
+  connection_.Write(bytes);
+  return true;
+}
 
 bool ProxyRequest::IsFull() { return connection_.IsFull(); }
 
@@ -251,6 +261,8 @@ void ProxyRequest::Log(std::string_view outcome) {
        .status = status_,
        .outcome = std::string(outcome),
        .key = exchange_ ? exchange_->key() : std::string(),
+       .batch = PriorityOf(head_) == Priority::kBatch,
+       .over_budget = exchange_ && exchange_->over_budget(),
        .attempts = exchange_ ? exchange_->attempts() : 0,
        .stream = events_,
        .wait = exchange_ ? exchange_->waited() : std::chrono::nanoseconds(0),

@@ -41,7 +41,7 @@ class ProxyRequest final : public Handler, public Exchange::Listener {
   void OnHurry() override;
 
   void OnBegin(int status, keyrotator::Headers headers) override;
-  void OnBytes(std::string_view bytes) override;
+  bool OnBytes(std::string_view bytes) override;
   bool IsFull() override;
   std::optional<std::size_t> OnUpload(std::span<char> room) override;
   void OnDone() override;

@@ -16,6 +16,7 @@
 #include <keyrotator/http/message.h>
 #include <keyrotator/internal/header_text.h>
 #include <keyrotator/internal/text.h>
+#include <keyrotator/pick_hint.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -48,6 +49,16 @@ struct RequestHead {
   }
   bool has_body() const { return chunked || length.value_or(0) > 0; }
 };
+
+// Who goes first where requests wait, as `x-keyrotator-priority` says:
+// interactive, as without it, or batch. Nothing for another word.
+inline std::optional<keyrotator::Priority> PriorityOf(const RequestHead& head) {
+  const std::string word = keyrotator::internal::Lower(
+      head.headers.Find("x-keyrotator-priority").value_or("interactive"));
+  if (word == "interactive") return keyrotator::Priority::kInteractive;
+  if (word == "batch") return keyrotator::Priority::kBatch;
+  return std::nullopt;
+}
 
 // The value of two hexadecimal digits, or nothing.
 inline std::optional<int> HexByte(std::string_view digits) {

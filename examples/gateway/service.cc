@@ -93,6 +93,12 @@ class Service {
       return refuse(*problem);
     if (const auto place = gateway.routes.Find(path)) {
       if (gateway.draining) return refuse(Draining());
+      if (!PriorityOf(head))
+        return refuse({.status = 400,
+                       .code = "bad_request",
+                       .message = "x-keyrotator-priority is either interactive "
+                                  "or batch.",
+                       .should_retry = false});
       const bool join = gateway.providers().size() > 1 && !place->provider &&
                         place->path == "/models" && head.method == "GET";
       if (join) return std::make_unique<ModelsRequest>(connection, head);

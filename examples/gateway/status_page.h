@@ -45,6 +45,7 @@ inline nlohmann::ordered_json StatusOf(const Gateway& gateway) {
          {"served", metrics.served()},
          {"refused", metrics.refused()},
          {"attempts", metrics.attempts.load()},
+         {"refused_retries", provider->rotator.RefusedRetries()},
          {"in_flight", metrics.in_flight.load()},
          {"waiting", metrics.waiting.load()},
          {"keys", keyrotator::StatusJson(provider->rotator.Snapshot())}});
@@ -60,7 +61,18 @@ inline std::string MetricsPage(const Gateway& gateway) {
                      .rows = provider->rotator.Snapshot()});
     providers.emplace_back(provider->config.name, &provider->metrics);
   }
+  std::string refused =
+      "# HELP keyrotator_gateway_refused_retries_total Retries that the budget "
+      "refused.\n"
+      "# TYPE keyrotator_gateway_refused_retries_total counter\n";
+  for (const auto& provider : gateway.providers()) {
+    refused += fmt::format(
+        "keyrotator_gateway_refused_retries_total{{{}}} {}\n",
+        keyrotator::internal::Label("provider", provider->config.name),
+        provider->rotator.RefusedRetries());
+  }
   return keyrotator::StatusPrometheus(pools) + MetricsText(providers) +
+         refused +
          fmt::format(
              "# HELP keyrotator_gateway_connections Callers' connections.\n"
              "# TYPE keyrotator_gateway_connections gauge\n"

@@ -1,7 +1,9 @@
 // What a caller sees of a provider that fails: another attempt, an error it
 // understands, or a connection that breaks; never an end that looks like one.
 
+#include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -167,6 +169,92 @@ TEST_CASE("a provider that falls silent is given up", "[gateway]") {
     CHECK(answer.whole);
     CHECK(answer.body.ends_with("data: [DONE]\n\n"));
   }
+}
+
+TEST_CASE("headers without end are an error, and so are answers before one",
+          "[gateway]") {
+  const bool interim = GENERATE(false, true);
+  INFO("interim " << interim);
+  RawServer provider([&](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write(interim ? "" : "HTTP/1.1 200 OK\r\n");
+    const std::string piece =
+        interim ? "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+                : "X-More: " + std::string(1000, 'a') + "\r\n";
+    while (peer.Write(piece)) {
+    }
+  });
+  auto config = ProviderAt(provider.origin() + "/v1", {"sk-a"});
+  config.retry.max_retries = 0;
+  RunningGateway gateway({config});
+  const Answered answer =
+      Ask(gateway.port(), Post("/v1/chat/completions", kChat));
+  CHECK(answer.status == 502);
+  CHECK(answer.body.find("its headers are above 256 KiB") != std::string::npos);
+}
+
+TEST_CASE("a flood of comments does not hold the silence back", "[gateway]") {
+  Options options;
+  options.limits.answer_silence = 200ms;
+  RawServer provider([](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        "data: {\"choices\":[{\"delta\":{}}]}\n\n");
+    std::string flood;
+    while (flood.size() < 60'000) flood += ": still here\n\n";
+    while (peer.Write(flood)) {
+    }
+  });
+  RunningGateway gateway({ProviderAt(provider.origin() + "/v1", {"sk-a"})},
+                         options);
+  const Answered answer =
+      Ask(gateway.port(), Post("/v1/chat/completions", kStream));
+  CHECK(answer.whole);
+  CHECK(answer.body.find("silence for 200 ms") != std::string::npos);
+}
+
+TEST_CASE(
+    "what may not be sent twice is not, where a kept connection turns out to "
+    "be dead",
+    "[gateway]") {
+  std::atomic<int> requests = 0;
+  RawServer provider([&](RawConnection& peer) {
+    if (peer.ReadRequest().empty()) return;
+    ++requests;
+    peer.Write(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        "Content-Length: 2\r\n\r\n{}");
+    // It takes the next one, and dies of it.
+    if (peer.ReadRequest().empty()) return;
+    ++requests;
+    peer.Reset();
+  });
+  auto config = ProviderAt(provider.origin() + "/v1", {"sk-a"});
+  const bool may = GENERATE(false, true);
+  config.retry.retry_ambiguous = may;
+  RunningGateway gateway({config});
+  const auto ask = [&] {
+    return Ask(gateway.port(), Post("/v1/chat/completions", kChat));
+  };
+  CHECK(ask().status == 200);
+  const Answered second = ask();
+  CHECK(second.status == (may ? 200 : 502));
+  CHECK(requests == (may ? 3 : 2));
+}
+
+TEST_CASE("a key goes to no proxy of the environment without TLS",
+          "[gateway]") {
+  FakeProvider provider({.keys = {{"sk-a", {}}}});
+  const keyrotator::testing::RefusingPort proxy;
+  setenv("http_proxy", proxy.origin().c_str(), 1);
+  setenv("all_proxy", proxy.origin().c_str(), 1);
+  {
+    RunningGateway gateway({ProviderAt(provider.base_url(), {"sk-a"})});
+    CHECK(Ask(gateway.port(), Get("/v1/models")).status == 200);
+  }
+  unsetenv("http_proxy");
+  unsetenv("all_proxy");
 }
 
 TEST_CASE("a key that the provider echoes is not passed on", "[gateway]") {

@@ -1,7 +1,9 @@
 // The gateway over real sockets: what it passes on, by whom, and how it starts,
 // changes and ends.
 
+#include <atomic>
 #include <chrono>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -386,6 +388,26 @@ TEST_CASE("the models of those that answer are listed", "[gateway]") {
   CHECK(none.status == 503);
 }
 
+TEST_CASE("a list of models without end is left out", "[gateway]") {
+  RawServer endless([](RawConnection& peer) {
+    peer.ReadRequest();
+    peer.Write(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+        "{\"data\":[");
+    const std::string piece(1 << 16, ' ');
+    while (peer.Write(piece)) {
+    }
+  });
+  FakeProvider good({.keys = {{"sk-a", {}}}, .models = {{"gpt-4o", {}}}});
+  RunningGateway gateway(
+      {ProviderAt(endless.origin() + "/v1", {"sk-b"}, "endless"),
+       ProviderAt(good.base_url(), {"sk-a"}, "good")});
+  const Answered answer = Ask(gateway.port(), Get("/v1/models"));
+  CHECK(answer.status == 200);
+  CHECK(answer.body.find("gpt-4o") != std::string::npos);
+  CHECK(answer.Header("x-keyrotator-missing") == "endless");
+}
+
 TEST_CASE("when no key can serve, the caller is told when to come back",
           "[gateway]") {
   FakeProvider provider({.keys = {{"sk-a", {.limit = {.requests = 1}}}}});
@@ -467,6 +489,95 @@ TEST_CASE(
   CHECK(key.in_flight == 0);
   CHECK(state.metrics.ended[ProviderMetrics::kGone] == 1);
   CHECK(Eventually([&] { return gateway.state().connections == 0; }));
+}
+
+TEST_CASE("a batch waits behind who came later and is in a hurry",
+          "[gateway]") {
+  std::binary_semaphore arrived(0), go(0);
+  std::mutex mutex;
+  std::vector<std::string> served;
+  RawServer provider([&](RawConnection& peer) {
+    for (std::string request; !(request = peer.ReadRequest()).empty();) {
+      bool first = false;
+      {
+        const std::lock_guard lock(mutex);
+        first = served.empty();
+        served.push_back(request);
+      }
+      if (first) {
+        arrived.release();
+        static_cast<void>(go.try_acquire_for(kPatience));
+      }
+      if (!peer.Write(Plain("{}"))) return;
+    }
+  });
+  auto config = ProviderAt(provider.origin() + "/v1", {"sk-a"});
+  config.api_keys[0].options.max_in_flight = 1;
+  RunningGateway gateway({config});
+  const auto& metrics = gateway.state().providers()[0]->metrics;
+  std::deque<Client> clients;
+  const auto send = [&](const char* path, const char* more) {
+    clients.emplace_back(gateway.port());
+    clients.back().Send(Post(path, "{}", more));
+  };
+  send("/v1/first", "");
+  REQUIRE(arrived.try_acquire_for(kPatience));
+  send("/v1/batch", "x-keyrotator-priority: batch\r\n");
+  REQUIRE(Eventually([&] { return metrics.waiting == 1; }));
+  send("/v1/person", "x-keyrotator-priority: interactive\r\n");
+  REQUIRE(Eventually([&] { return metrics.waiting == 2; }));
+  go.release();
+  for (Client& client : clients) CHECK(client.Read().status == 200);
+  REQUIRE(served.size() == 3);
+  CHECK(served[1].starts_with("POST /v1/person "));
+  CHECK(served[2].starts_with("POST /v1/batch "));
+  for (const std::string& request : served)
+    CHECK(request.find("x-keyrotator") == request.npos);
+  CHECK(Eventually([&] {
+    return gateway.log().find(R"("priority":"batch")") != std::string::npos;
+  }));
+
+  const Answered wrong =
+      Ask(gateway.port(), Get("/v1/x", "x-keyrotator-priority: low\r\n"));
+  CHECK(wrong.status == 400);
+  CHECK(wrong.body.find("interactive or batch") != std::string::npos);
+  CHECK(served.size() == 3);
+}
+
+TEST_CASE("what the budget of retries cuts short says so, and is not retried",
+          "[gateway]") {
+  FakeProvider provider({.keys = {{"sk-a", {}}}});
+  auto config = ProviderAt(provider.base_url(), {"sk-a"});
+  config.retry_budget = keyrotator::RetryBudget{.ratio = 0, .per_second = 0};
+  RunningGateway gateway({config});
+  provider.Inject({.status = 503});
+  const Answered failed =
+      Ask(gateway.port(), Post("/v1/chat/completions", kChat));
+  CHECK(failed.status == 503);
+  CHECK(failed.Header("x-keyrotator-attempts") == "1");
+  CHECK(failed.Header("x-keyrotator-over-budget") == "true");
+  CHECK(failed.Header("x-should-retry") == "false");
+  // And where the provider said nothing that could be passed on.
+  provider.Inject({.kind = Fault::Kind::kNotHttp});
+  const Answered lost =
+      Ask(gateway.port(), Post("/v1/chat/completions", kChat));
+  CHECK(lost.status == 502);
+  CHECK(lost.Header("x-should-retry") == "false");
+  CHECK(lost.body.find("it was not sent again") != std::string::npos);
+  // What needs no retry is no matter of the budget.
+  const Answered good =
+      Ask(gateway.port(), Post("/v1/chat/completions", kChat));
+  CHECK(good.status == 200);
+  CHECK_FALSE(good.headers.Find("x-keyrotator-over-budget"));
+  CHECK_FALSE(good.headers.Find("x-should-retry"));
+
+  CHECK(Ask(gateway.port(), Get("/metrics"))
+            .body.find("keyrotator_gateway_refused_retries_total{provider="
+                       "\"main\"} 2\n") != std::string::npos);
+  const auto status =
+      nlohmann::json::parse(Ask(gateway.port(), Get("/status")).body);
+  CHECK(status["providers"][0]["refused_retries"] == 2);
+  CHECK(gateway.log().find(R"("over_budget":true)") != std::string::npos);
 }
 
 TEST_CASE("a caller that goes away while it waits for a key leaves the queue",

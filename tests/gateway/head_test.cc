@@ -209,6 +209,26 @@ TEST_CASE("the model is found in what there is of a body", "[gateway]") {
                 false) == "whisper-1");
 }
 
+TEST_CASE("a request is interactive unless it says that it is a batch",
+          "[gateway]") {
+  using keyrotator::Priority;
+  CHECK(PriorityOf(Head("/v1/x", {})) == Priority::kInteractive);
+  for (const auto& [word, priority] :
+       {std::pair("batch", Priority::kBatch),
+        {"BATCH", Priority::kBatch},
+        {"interactive", Priority::kInteractive}}) {
+    INFO(word);
+    const RequestHead head = Head("/v1/x", {{"X-KeyRotator-Priority", word}});
+    CHECK(PriorityOf(head) == priority);
+    CHECK_FALSE(HeadersForProvider(head.headers, "Authorization")
+                    .Find("x-keyrotator-priority"));
+  }
+  for (const char* word : {"", "low", "batch,batch", "1"}) {
+    INFO(word);
+    CHECK_FALSE(PriorityOf(Head("/v1/x", {{"x-keyrotator-priority", word}})));
+  }
+}
+
 TEST_CASE("an outcome becomes a status that SDKs wait for or leave alone",
           "[gateway]") {
   using std::chrono::milliseconds;
