@@ -14,7 +14,7 @@ using keyrotator::TransportError;
 using std::chrono::steady_clock;
 
 // How long a transfer may take to end once its answer is complete.
-constexpr std::chrono::seconds kLinger{1};
+constexpr std::chrono::seconds kTransferLinger{1};
 
 // What the caller gets to see of the headers of an answer that is passed on: a
 // provider may echo the key that it was sent.
@@ -188,7 +188,7 @@ bool Exchange::OnBody(std::string_view bytes) {
     case Flow::kIdle:
       break;
     case Flow::kComplete:
-      patience_ = steady_clock::now() + kLinger;
+      patience_ = steady_clock::now() + kTransferLinger;
       break;
     case Flow::kStop:
       return false;

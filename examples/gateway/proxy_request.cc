@@ -22,8 +22,8 @@ using std::chrono::steady_clock;
 // What must have come of a body before it is passed on: the model is looked for
 // in there.
 constexpr std::size_t kEnoughForModel = 64 << 10;
-// What is read ahead of a body that is passed on.
-constexpr std::size_t kReadAhead = 256 << 10;
+// What is held of a body that is passed on, before the caller is slowed down.
+constexpr std::size_t kHeldAhead = 256 << 10;
 
 // Names of keys and providers may be any text; a header may not.
 std::string HeaderText(std::string_view text) {
@@ -90,7 +90,7 @@ void ProxyRequest::OnBody(std::string_view bytes) {
   if (keep) return;
   if (!passing_ && body_.size() < kEnoughForModel) return;
   if (!std::exchange(passing_, true)) return Start(/*whole=*/false);
-  if (body_.size() - passed_ >= kReadAhead) connection_.PauseBody();
+  if (body_.size() - passed_ >= kHeldAhead) connection_.PauseBody();
   if (exchange_) exchange_->Resume();
 }
 

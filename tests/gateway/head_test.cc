@@ -142,7 +142,7 @@ TEST_CASE("no key of the caller's reaches the provider", "[gateway]") {
         "Idempotency-Key=5 Accept-Encoding=identity ");
   CHECK(QueryForProvider("a=1&key=own&API_KEY=own&b=2&api-key=own") ==
         "a=1&b=2");
-  CHECK(QueryForProvider("") == "");
+  CHECK(QueryForProvider("").empty());
 }
 
 TEST_CASE("no header of the provider's speaks for its origin", "[gateway]") {
@@ -168,7 +168,7 @@ TEST_CASE("a path or a model leads to a provider", "[gateway]") {
         .models = {"llama-*"}}});
   CHECK(routes.Find("/v1/models")->path == "/models");
   CHECK_FALSE(routes.Find("/v1/models")->provider.has_value());
-  CHECK(routes.Find("/v1")->path == "");
+  CHECK(routes.Find("/v1")->path.empty());
   CHECK(routes.Find("/groq/v1/chat/completions")->provider == 1);
   CHECK(routes.Find("/groq/v1/chat/completions")->path == "/chat/completions");
   for (const char* path : {"/v1x", "/v2/models", "/groq/models", "/nobody/v1/x",

@@ -16,7 +16,8 @@ fi
 mkdir -p "$folder"
 if ! cmp -s "$here/package-lock.json" "$folder/installed-lock.json"; then
   cp "$here/package.json" "$here/package-lock.json" "$folder"
-  (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --prefer-offline) || {
+  (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --prefer-offline \
+      --fetch-retries=0 --fetch-timeout=20000) || {
     echo "SKIPPED: the packages cannot be installed"
     exit 77
   }
