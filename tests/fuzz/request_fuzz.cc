@@ -76,8 +76,8 @@ void MustBePlain(std::string_view bytes) {
   if (!plain || plain->find("/../") != plain->npos ||
       plain->find('\n') != plain->npos || plain->find('\0') != plain->npos)
     std::abort();
-  static const gateway::Guard guard{gateway::Options{}};
-  const bool in = !guard.CheckPlace(head);
+  static const gateway::Guard kGuard{gateway::Options{}};
+  const bool in = !kGuard.CheckPlace(head);
   const std::string_view host = head.headers.Find("Host").value_or("");
   if (in && host.find("evil") != host.npos) std::abort();
   for (const auto& [name, value] :
