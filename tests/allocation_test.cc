@@ -12,7 +12,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/count_allocations.h"
 
-namespace keyrotator {
+namespace keyrotator::allocation_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -106,4 +106,4 @@ TEST_CASE("a pick allocates nothing when every key is out", "[allocation]") {
   CHECK(CountAllocations() == before);
 }
 
-}  // namespace keyrotator
+}  // namespace keyrotator::allocation_test

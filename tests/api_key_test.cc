@@ -8,7 +8,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::api_key_test {
 namespace {
 
 // The secret comes out through Reveal() alone.
@@ -60,4 +60,4 @@ TEST_CASE("an id compares, hashes and prints", "[api_key]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::api_key_test

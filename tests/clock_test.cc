@@ -10,7 +10,7 @@
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::clock_test {
 namespace {
 
 using internal::FromNanos;
@@ -79,4 +79,4 @@ TEST_CASE("a span is any duration", "[clock]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::clock_test

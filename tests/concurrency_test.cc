@@ -25,7 +25,7 @@
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::concurrency_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -864,4 +864,4 @@ TEST_CASE("callers with and without a thread share one queue",
   CHECK(rotator->Available() == 1);
 }
 
-}  // namespace keyrotator
+}  // namespace keyrotator::concurrency_test

@@ -20,7 +20,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::key_rotator_test {
 namespace {
 
 using std::chrono::hours;
@@ -1785,4 +1785,4 @@ TEST_CASE("a trial and a place in the queue may outlive the rotator",
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::key_rotator_test

@@ -4,7 +4,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::key_status_test {
 namespace {
 
 TEST_CASE("a status reads as a line", "[key_status]") {
@@ -56,4 +56,4 @@ TEST_CASE("states and kinds have names", "[key_status]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::key_status_test

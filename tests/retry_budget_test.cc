@@ -14,7 +14,7 @@
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::retry_budget_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -237,4 +237,4 @@ TEST_CASE("who sends by hand asks the rotator", "[retry_budget]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::retry_budget_test

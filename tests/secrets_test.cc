@@ -13,7 +13,7 @@
 #include "tests/support/leaks.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::secrets_test {
 namespace {
 
 using std::chrono::seconds;
@@ -104,4 +104,4 @@ TEST_CASE("no key, lease, snapshot, event or redacted text tells a secret",
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::secrets_test

@@ -12,7 +12,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::selection_test {
 namespace {
 
 using std::chrono::hours;
@@ -344,4 +344,4 @@ TEST_CASE("without an affinity the fallback decides", "[selection]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::selection_test

@@ -6,7 +6,7 @@
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::wait_test {
 namespace {
 
 using testing::ManualClock;
@@ -49,4 +49,4 @@ TEST_CASE("SleepUntil serves a clock that it knows nothing of", "[wait]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::wait_test

@@ -14,7 +14,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::config_any_selection_test {
 namespace {
 
 using std::chrono::seconds;
@@ -195,4 +195,4 @@ TEST_CASE("random by name is seeded by the system", "[any_selection]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::config_any_selection_test

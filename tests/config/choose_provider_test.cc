@@ -5,7 +5,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::config_choose_provider_test {
 namespace {
 
 TEST_CASE("a star stands for any text, all else for itself", "[models]") {
@@ -61,4 +61,4 @@ TEST_CASE("no model goes to the first, though another would take any",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::config_choose_provider_test

@@ -29,7 +29,7 @@
 #include "tests/support/rotator.h"
 #include "tests/support/temporary_directory.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::config_key_reloader_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -430,7 +430,7 @@ TEST_CASE("whatever the source throws ends in the reloader", "[reload]") {
   CHECK(Names(rotator) == "A");
 }
 
-TEST_CASE("no error tells a secret", "[reload][secrets]") {
+TEST_CASE("no error of a reload tells a secret", "[reload][secrets]") {
   const std::string marked = "sk-QzXw7RtY2uIoP9aSdFgH4jKlM6nBvC";
   KeyRotator rotator({ApiKey(marked, {.name = "prod"})});
   std::string told;
@@ -634,4 +634,4 @@ TEMPLATE_TEST_CASE("a reloader ends at once, however long its interval",
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::config_key_reloader_test

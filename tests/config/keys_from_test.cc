@@ -14,7 +14,7 @@
 #include "tests/support/config.h"
 #include "tests/support/temporary_directory.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::config_keys_from_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -237,4 +237,4 @@ TEST_CASE("100,000 keys are read in a moment", "[config]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::config_keys_from_test

@@ -8,7 +8,7 @@
 #include "tests/support/config.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::config_make_key_rotator_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -149,4 +149,4 @@ TEST_CASE("a key that stands where its variable or file should is not shown",
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::config_make_key_rotator_test

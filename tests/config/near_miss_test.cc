@@ -6,7 +6,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::config_near_miss_test {
 namespace {
 
 constexpr auto kFields = std::to_array<std::string_view>(
@@ -61,4 +61,4 @@ TEST_CASE("a message ends with the near miss, if there is one", "[near_miss]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::config_near_miss_test

@@ -6,7 +6,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/config.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::config_provider_config_test {
 namespace {
 
 // Nothing can print what holds a literal key.
@@ -125,4 +125,4 @@ TEST_CASE("a key in the place of a file or a variable is not shown",
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::config_provider_config_test

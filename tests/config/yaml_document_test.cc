@@ -5,7 +5,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::config_yaml_document_test {
 namespace {
 
 using testing::ContainsSubstring;
@@ -65,4 +65,4 @@ TEST_CASE("a syntax error is explained, and repeats no text",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::config_yaml_document_test

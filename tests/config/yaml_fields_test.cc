@@ -11,7 +11,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::config_yaml_fields_test {
 namespace {
 
 struct Thing {
@@ -107,4 +107,4 @@ TEST_CASE("no more problems are shown than a reader reads", "[yaml_fields]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::config_yaml_fields_test

@@ -16,7 +16,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/temporary_directory.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::config_yaml_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -698,4 +698,4 @@ TEST_CASE("a configuration with keys that others can read is told of",
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::config_yaml_test

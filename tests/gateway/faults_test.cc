@@ -11,7 +11,7 @@
 #include "tests/gateway/support.h"
 #include "tests/support/catch.h"
 
-namespace gateway::testing {
+namespace gateway::testing::faults_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -285,4 +285,4 @@ TEST_CASE("a key that the provider echoes is not passed on", "[gateway]") {
 }
 
 }  // namespace
-}  // namespace gateway::testing
+}  // namespace gateway::testing::faults_test

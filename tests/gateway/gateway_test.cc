@@ -19,7 +19,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/temporary_directory.h"
 
-namespace gateway::testing {
+namespace gateway::testing::gateway_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -811,4 +811,4 @@ TEST_CASE("many callers on several threads are all served", "[gateway]") {
 }
 
 }  // namespace
-}  // namespace gateway::testing
+}  // namespace gateway::testing::gateway_test

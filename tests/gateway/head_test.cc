@@ -17,7 +17,7 @@
 #include "gateway/tokens.h"
 #include "tests/support/catch.h"
 
-namespace gateway {
+namespace gateway::head_test {
 namespace {
 
 using keyrotator::Headers;
@@ -305,4 +305,4 @@ TEST_CASE("a request is the same however its bytes are split", "[gateway]") {
 }
 
 }  // namespace
-}  // namespace gateway
+}  // namespace gateway::head_test

@@ -9,7 +9,7 @@
 #include "tests/gateway/support.h"
 #include "tests/support/catch.h"
 
-namespace gateway::testing {
+namespace gateway::testing::hostile_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -274,4 +274,4 @@ TEST_CASE("more connections than may be are closed", "[gateway]") {
 }
 
 }  // namespace
-}  // namespace gateway::testing
+}  // namespace gateway::testing::hostile_test

@@ -11,7 +11,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::http_body_source_test {
 namespace {
 
 // A reader of that text.
@@ -73,4 +73,4 @@ TEST_CASE("a body is a view of text or of a source", "[source]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::http_body_source_test

@@ -5,7 +5,7 @@
 #include "keyrotator/http/transport.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::http_message_test {
 namespace {
 
 TEST_CASE("header names compare without regard to case", "[http]") {
@@ -70,4 +70,4 @@ static_assert(!internal::IsTransport<BadTransport>);
 static_assert(!internal::IsTransport<int>);
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::http_message_test

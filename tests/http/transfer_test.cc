@@ -13,7 +13,7 @@
 #include "tests/support/body_source.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::http_transfer_test {
 namespace {
 
 using internal::Delivery;
@@ -204,4 +204,4 @@ TEST_CASE("of idle connections the last used is taken, the oldest dropped",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::http_transfer_test

@@ -38,7 +38,7 @@
 #include "tests/support/temporary_directory.h"
 #include "tests/support/witness.h"
 
-namespace keyrotator {
+namespace keyrotator::http_transport_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -1256,4 +1256,4 @@ TEST_CASE("a proxy that refuses has not sent the request", "[transport]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::http_transport_test

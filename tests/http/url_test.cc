@@ -4,7 +4,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::http_url_test {
 namespace {
 
 TEST_CASE("a URL falls into what a transport needs", "[url]") {
@@ -106,4 +106,4 @@ TEST_CASE("keys go by TLS, over loopback, or where http is allowed", "[url]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::http_url_test

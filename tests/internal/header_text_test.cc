@@ -5,7 +5,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::internal_header_text_test {
 namespace {
 
 TEST_CASE("a token has no byte that ends or splits a field", "[header_text]") {
@@ -31,4 +31,4 @@ TEST_CASE("a value has any byte but controls, and the tab", "[header_text]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::internal_header_text_test

@@ -14,7 +14,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/temporary_directory.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::internal_read_file_test {
 namespace {
 
 using testing::TemporaryDirectory;
@@ -99,4 +99,4 @@ TEST_CASE("a file that this user may not read is told", "[read_file]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::internal_read_file_test

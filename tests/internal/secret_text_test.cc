@@ -8,7 +8,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::internal_secret_text_test {
 namespace {
 
 // In the text itself, and in memory of its own.
@@ -74,4 +74,4 @@ TEST_CASE("nothing of a short secret stays in an object that is gone",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::internal_secret_text_test

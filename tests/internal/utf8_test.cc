@@ -7,7 +7,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::internal_utf8_test {
 namespace {
 
 std::string Bytes(std::initializer_list<unsigned> bytes) {
@@ -80,4 +80,4 @@ TEST_CASE("what is not for the eye is written in hexadecimal", "[utf8]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::internal_utf8_test

@@ -12,7 +12,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_answer_test {
 namespace {
 
 using internal::Ending;
@@ -577,4 +577,4 @@ TEST_CASE("events that are passed on are read as a stream", "[answer]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_answer_test

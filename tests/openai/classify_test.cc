@@ -15,7 +15,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/vectors.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_classify_test {
 namespace {
 
 using nlohmann::json;
@@ -1382,4 +1382,4 @@ TEST_CASE("the hints of an event", "[event]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_classify_test

@@ -12,7 +12,7 @@
 #include "tests/support/count_allocations.h"
 #include "tests/support/raw_server.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_client_allocation_test {
 namespace {
 
 using testing::LargestAllocation;
@@ -88,4 +88,4 @@ TEST_CASE("an upload of 64 MB takes no memory, also when it is sent again",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_client_allocation_test

@@ -15,7 +15,7 @@
 #include "tests/support/client.h"
 #include "tests/support/witness.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_client_endpoints_test {
 namespace {
 
 using testing::ArrivedRequest;
@@ -391,4 +391,4 @@ TEST_CASE("a raw stream that breaks off is cut, and its error is not passed on",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_client_endpoints_test

@@ -20,7 +20,7 @@
 #include "tests/support/raw_server.h"
 #include "tests/support/self_signed.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_client_faults_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -430,4 +430,4 @@ TEMPLATE_TEST_CASE("a key that is cut off in an error is not shown in part",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_client_faults_test

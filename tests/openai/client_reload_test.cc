@@ -25,7 +25,7 @@
 #include "tests/support/rotator.h"
 #include "tests/support/temporary_directory.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::openai_client_reload_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -179,4 +179,4 @@ TEST_CASE(
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::openai_client_reload_test

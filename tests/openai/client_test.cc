@@ -28,7 +28,7 @@
 #include "tests/support/raw_server.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_client_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -937,4 +937,4 @@ TEMPLATE_TEST_CASE("eight threads share a client whatever fails", "[client]",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_client_test

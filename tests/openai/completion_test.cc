@@ -5,7 +5,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::openai_completion_test {
 namespace {
 
 bool CompletesAlone(std::string_view event, std::string_view data) {
@@ -62,4 +62,4 @@ TEST_CASE("a large event is followed as well as a small one", "[completion]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::openai_completion_test

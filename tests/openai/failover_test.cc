@@ -22,17 +22,12 @@
 #include <utility>
 #include <vector>
 
-// Before classify.h: failover.h alone brings no JSON reader.
-#ifdef NLOHMANN_JSON_VERSION_MAJOR
-#error "failover.h includes nlohmann/json"
-#endif
-
 #include "keyrotator/openai/classify.h"
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_failover_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -1425,11 +1420,15 @@ struct CountingPool : Pool {
   mutable int redacted = 0;
 };
 
-TEST_CASE("the rotator is told of an answer in one call", "[failover]") {
+TEST_CASE(
+    "the rotator is told of an answer in one call, of a good head's limits in "
+    "one before",
+    "[failover]") {
   const Headers limits = {{"x-ratelimit-limit-requests", "60"},
                           {"x-ratelimit-remaining-requests", "59"}};
   const auto [answer, stream, calls] = GENERATE_COPY(table<Answer, bool, int>(
-      {{Status(200, limits, R"({"choices": []})"), false, 1},
+      {{Status(200, limits, R"({"choices": []})"), false, 2},
+       {Status(200, {}, R"({"choices": []})"), false, 1},
        {Status(401, limits), false, 1},
        {Status(429, limits), false, 1},
        {NoQuota(limits), false, 1},
@@ -1437,10 +1436,10 @@ TEST_CASE("the rotator is told of an answer in one call", "[failover]") {
        {Status(503, limits), false, 1},
        {Status(400), false, 0},  // says nothing of the key
        {Lost(), false, 0},
-       {Stream(Text({kHello, kHello, kFinish, kDone}), limits), true, 1},
-       {Stream(std::string(kStreamLimited), limits), true, 1},
-       {Stream(std::string(kHello), limits), true, 1},  // cut
-       {Stream(Text({kHello, kStreamLimited}), limits), true, 2}}));
+       {Stream(Text({kHello, kHello, kFinish, kDone}), limits), true, 2},
+       {Stream(std::string(kStreamLimited), limits), true, 2},
+       {Stream(std::string(kHello), limits), true, 2},  // cut
+       {Stream(Text({kHello, kStreamLimited}), limits), true, 3}}));
   CAPTURE(answer.response.status, answer.response.body);
   Bench bench("");
   CountingPool pool(Letters("AB"), RotatorOptions{}, RoundRobin{}, bench.clock);
@@ -1479,16 +1478,34 @@ TEST_CASE("the limits in an answer's headers are reported", "[failover]") {
                            {"x-ratelimit-reset-requests", "60s"}};
   bench.script["A"] = {stream ? Stream(Text({kHello, kFinish, kDone}), headers)
                               : Status(200, headers, R"({"choices": []})")};
-  bench.sink = [&](const SseEvent&) {
-    // At the first event, not at the end, which may be minutes later.
-    CHECK(bench.pool.Available() == 0);
-    return true;
-  };
   TheFailover failover = bench.Make();
   CHECK(Run(bench, failover) == "A200@0");
   CHECK(bench.pool.Available() == 0);
   bench.clock.Advance(60s);
   CHECK(bench.pool.Available() == 1);
+}
+
+TEST_CASE("limits are reported by an answer's head, not at its end",
+          "[failover]") {
+  const bool stream = GENERATE(true, false);
+  const int status = GENERATE(200, 201, 429, 503);
+  Bench bench("AB");
+  bench.request.stream = stream;
+  TheFailover failover = bench.Make();
+  REQUIRE(failover.Next().what == Do::kSend);
+  failover.OnHead(status, {{"x-ratelimit-limit-requests", "60"},
+                           {"x-ratelimit-remaining-requests", "0"},
+                           {"x-ratelimit-reset-requests", "60s"}});
+  // What an error says of its key is known when all of it is there.
+  CHECK(bench.pool.Available() == (status < 300 ? 1 : 2));
+  // Whatever becomes of it, and once: a minute later it is said no more.
+  bench.clock.Advance(60s);
+  CHECK(bench.pool.Available() == 2);
+  if (status == 200) {
+    const TransportError lost = {.message = "reset"};
+    failover.OnEnd(&lost);
+    CHECK(bench.pool.Available() == 2);
+  }
 }
 
 // --- Streams ---
@@ -2062,4 +2079,4 @@ TEST_CASE(
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_failover_test

@@ -29,7 +29,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/faults.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::openai_fault_matrix_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -256,7 +256,7 @@ std::string Page(const std::string& section, const std::vector<Cell>& cells) {
 
 constexpr std::string_view kHead = R"(# The fault matrix
 
-Written by `openai_fault_matrix_test` with `KEYROTATOR_WRITE_FAULTS=1`, and compared by it
+Written by `openai/fault_matrix_test.cc` with `KEYROTATOR_WRITE_FAULTS=1`, and compared by it
 otherwise. Each fault of [support/faults.h](support/faults.h) meets a client with two keys
 over real sockets, and goes on for as long as the client asks. A cell says how the request
 ended, how often the server was sent it, and how many events of a stream were delivered
@@ -360,4 +360,4 @@ TEST_CASE("each fault comes to what the page says",
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::openai_fault_matrix_test

@@ -6,7 +6,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::openai_json_document_test {
 namespace {
 
 bool IsRead(std::string_view text) {
@@ -85,4 +85,4 @@ TEST_CASE("a long string is cut between characters and escapes",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::openai_json_document_test

@@ -7,7 +7,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::openai_json_scan_test {
 namespace {
 
 using Members = std::vector<std::pair<std::string, std::string>>;
@@ -75,4 +75,4 @@ TEST_CASE("what is no object or array is said to be none", "[json_scan]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::openai_json_scan_test

@@ -9,7 +9,7 @@
 #include "tests/support/client.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::openai_make_client_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -116,4 +116,4 @@ TEST_CASE("a base URL that cannot be used is told by the first reply",
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::openai_make_client_test

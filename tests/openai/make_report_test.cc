@@ -2,14 +2,9 @@
 
 #include <chrono>
 
-// It is for those who compile no JSON reader.
-#ifdef NLOHMANN_JSON_VERSION_MAJOR
-#error "make_report.h includes nlohmann/json"
-#endif
-
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_make_report_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -102,4 +97,4 @@ TEST_CASE("dates in the headers are read by the options' clock",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_make_report_test

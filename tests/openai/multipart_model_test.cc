@@ -5,7 +5,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_multipart_model_test {
 namespace {
 
 using internal::HeaderParameter;
@@ -123,4 +123,4 @@ TEST_CASE("a parameter of a header field is read with and without quotes",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_multipart_model_test

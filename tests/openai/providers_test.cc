@@ -19,7 +19,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/vectors.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_providers_test {
 namespace {
 
 using nlohmann::json;
@@ -236,4 +236,4 @@ TEST_CASE("a good answer that is shaped like an error is good", "[providers]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_providers_test

@@ -10,7 +10,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_raw_events_test {
 namespace {
 
 using internal::RawEvents;
@@ -96,4 +96,4 @@ TEST_CASE("no more is held than an event may have", "[raw]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_raw_events_test

@@ -6,7 +6,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_redaction_test {
 namespace {
 
 using testing::Letters;
@@ -62,4 +62,4 @@ TEST_CASE("what has no secret stays as it is", "[redaction]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_redaction_test

@@ -7,7 +7,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/count_allocations.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::openai_request_model_test {
 namespace {
 
 TEST_CASE("the model is the top-level member", "[request_model]") {
@@ -122,4 +122,4 @@ TEST_CASE("nothing of a body's size is allocated", "[request_model]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::openai_request_model_test

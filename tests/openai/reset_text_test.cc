@@ -7,7 +7,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::openai_reset_text_test {
 namespace {
 
 using namespace std::chrono;
@@ -82,4 +82,4 @@ TEST_CASE("midnight in California follows summer time", "[reset_text]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::openai_reset_text_test

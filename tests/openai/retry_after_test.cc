@@ -14,7 +14,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_retry_after_test {
 namespace {
 
 using std::chrono::hours;
@@ -577,4 +577,4 @@ TEST_CASE("a limit that is known goes before one that is not", "[limits]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_retry_after_test

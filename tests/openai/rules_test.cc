@@ -6,7 +6,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::openai_rules_test {
 namespace {
 
 constexpr int kNoStatus = 1000;
@@ -89,4 +89,4 @@ TEST_CASE("words that must both stand there may stand in either order",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::openai_rules_test

@@ -40,7 +40,7 @@
 #include "tests/support/temporary_directory.h"
 #include "tests/support/witness.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::openai_secrets_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -408,4 +408,4 @@ TEST_CASE("a .netrc changes nothing", "[secrets]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::openai_secrets_test

@@ -9,7 +9,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/rotator.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_settle_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -114,4 +114,4 @@ TEST_CASE("any rotator will do", "[settle]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_settle_test

@@ -5,7 +5,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::openai_spent_words_test {
 namespace {
 
 bool Spent(int status, std::string_view text) {
@@ -89,4 +89,4 @@ TEST_CASE("a key or its owner is blocked, and not a text", "[spent_words]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::openai_spent_words_test

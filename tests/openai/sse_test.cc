@@ -12,7 +12,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/vectors.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_sse_test {
 namespace {
 
 using testing::OwnedEvent;
@@ -389,4 +389,4 @@ TEST_CASE("an event above max_event is an error in any split", "[sse]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_sse_test

@@ -7,7 +7,7 @@
 #include "keyrotator/key_rotator.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_tried_keys_test {
 namespace {
 
 using internal::kNever;
@@ -83,4 +83,4 @@ TEST_CASE("of keys that rest the first to have rested counts, if not refused",
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_tried_keys_test

@@ -7,7 +7,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::openai_verdict_test {
 namespace {
 
 TEST_CASE("every kind of verdict has a name of its own", "[verdict]") {
@@ -37,4 +37,4 @@ TEST_CASE("a verdict begins as ok, and says nothing else", "[verdict]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::openai_verdict_test

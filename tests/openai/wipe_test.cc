@@ -23,7 +23,7 @@
 #include "tests/support/memory.h"
 #include "tests/support/temporary_directory.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::openai_wipe_test {
 namespace {
 
 using internal::Wipe;
@@ -135,4 +135,4 @@ TEST_CASE("a request leaves no key behind", "[wipe][secrets]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::openai_wipe_test

@@ -5,7 +5,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_event_log_test {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -68,4 +68,4 @@ TEST_CASE("nothing is kept without a listener", "[event_log]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_event_log_test

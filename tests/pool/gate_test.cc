@@ -11,7 +11,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_gate_test {
 namespace {
 
 using State = Gate::State;
@@ -134,4 +134,4 @@ TEST_CASE("a gate knows whose mark shut it, and says whether it was shut",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_gate_test

@@ -7,7 +7,7 @@
 #include "keyrotator/clock.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_learned_pace_test {
 namespace {
 
 constexpr Nanos kSecond = 1'000'000'000;
@@ -343,4 +343,4 @@ TEST_CASE(
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_learned_pace_test

@@ -29,7 +29,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/reference_rotator.h"
 
-namespace keyrotator {
+namespace keyrotator::pool_model_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -362,7 +362,7 @@ class Lockstep {
   }
   using nanos = nanoseconds;
   static std::string Show(std::optional<nanos> span) {
-    return keyrotator::Show(span);
+    return pool_model_test::Show(span);
   }
 
   // What the reference picks now, told what the rotator picked.
@@ -743,7 +743,7 @@ class Lockstep {
     const auto lines = [](std::vector<KeyEvent>& events) {
       std::vector<std::string> shown;
       for (const KeyEvent& event : events)
-        shown.push_back(keyrotator::Show(event));
+        shown.push_back(pool_model_test::Show(event));
       std::ranges::sort(shown);
       std::string text;
       for (const std::string& line : shown) text += "\n    " + line;
@@ -977,7 +977,7 @@ class Metered {
       for (const ScopeStatus& scope : row.scopes) {
         text += fmt::format("\n  {} in '{}': {} for {}, {} requests, {} tokens",
                             row.name, scope.scope, scope.state,
-                            keyrotator::Show(scope.returns_in),
+                            pool_model_test::Show(scope.returns_in),
                             scope.limits.requests.remaining.value_or(-1),
                             scope.limits.tokens.remaining.value_or(-1));
       }
@@ -1103,4 +1103,4 @@ TEST_CASE("by headroom no key is picked that its provider would refuse",
   RunMetered<MostHeadroom>();
 }
 
-}  // namespace keyrotator
+}  // namespace keyrotator::pool_model_test

@@ -8,7 +8,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/pool_keys.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_outlook_test {
 namespace {
 
 using std::chrono::seconds;
@@ -156,4 +156,4 @@ TEST_CASE("a row has the key's name, counts and return", "[outlook]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_outlook_test

@@ -2,7 +2,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_peers_test {
 namespace {
 
 TEST_CASE("peers that agree teach their rate", "[peers]") {
@@ -47,4 +47,4 @@ TEST_CASE("peers follow a rate that has changed", "[peers]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_peers_test

@@ -7,7 +7,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/pool_keys.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_ready_lists_test {
 namespace {
 
 using testing::PoolKeys;
@@ -115,4 +115,4 @@ TEST_CASE("what is filtered can be filtered again", "[ready_lists]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_ready_lists_test

@@ -5,7 +5,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_redactor_test {
 namespace {
 
 std::string Redact(std::string_view text) {
@@ -60,4 +60,4 @@ TEST_CASE("what looks like an escape and is none stays as it is",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_redactor_test

@@ -10,7 +10,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/pool_keys.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_roster_test {
 namespace {
 
 using testing::ContainsSubstring;
@@ -192,4 +192,4 @@ TEST_CASE("a group's mark is told of another member once the marked key left",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_roster_test

@@ -8,7 +8,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/pool_keys.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_scopes_test {
 namespace {
 
 constexpr Nanos kNow = 0;
@@ -85,7 +85,8 @@ TEST_CASE("a scope in which something is going on is not forgotten",
   CHECK(Names(scopes) == "[][c]");
 }
 
-TEST_CASE("each scope has a copy of the policy", "[scopes]") {
+TEST_CASE("each scope has a policy of its own, copied from the rotator's",
+          "[scopes]") {
   Table scopes({}, 10, kNow);
   const testing::PoolKeys keys{"", "", ""};
   const std::vector<Slot*> slots{&keys[0], &keys[1], &keys[2]};
@@ -130,4 +131,4 @@ TEST_CASE("the turn is the first usable key behind the one picked last",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_scopes_test

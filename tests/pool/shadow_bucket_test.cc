@@ -7,7 +7,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_shadow_bucket_test {
 namespace {
 
 constexpr Nanos kSecond = 1'000'000'000;
@@ -237,4 +237,4 @@ TEST_CASE("times at the end of time do not overflow", "[shadow_bucket][S8]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_shadow_bucket_test

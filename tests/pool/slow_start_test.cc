@@ -5,7 +5,7 @@
 #include "keyrotator/internal/time.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_slow_start_test {
 namespace {
 
 constexpr Nanos kSecond = 1'000'000'000;
@@ -102,4 +102,4 @@ TEST_CASE("a restart alone does not grow with time", "[slow_start]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_slow_start_test

@@ -6,7 +6,7 @@
 #include "keyrotator/pool/scope.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_standing_test {
 namespace {
 
 constexpr Nanos kSecond = 1'000'000'000;
@@ -173,4 +173,4 @@ TEST_CASE("the pace counts only where the bucket does not tell", "[standing]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_standing_test

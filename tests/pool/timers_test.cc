@@ -6,7 +6,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_timers_test {
 namespace {
 
 TEST_CASE("timers come out in the order of their times", "[timers]") {
@@ -50,4 +50,4 @@ TEST_CASE("any sequence of sets and cancels leaves the earliest timer in front",
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_timers_test

@@ -4,7 +4,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::pool_waiters_test {
 namespace {
 
 constexpr Nanos kNow = 0;
@@ -92,4 +92,4 @@ TEST_CASE("of the waiting callers one in a thread is found", "[waiters]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::pool_waiters_test

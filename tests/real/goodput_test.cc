@@ -19,7 +19,7 @@
 #include "tests/real/load.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::real_goodput_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -123,4 +123,4 @@ TEST_CASE("One key without any hint gives what it has") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::real_goodput_test

@@ -15,7 +15,7 @@
 #include "tests/real/load.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::real_nginx_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -100,4 +100,4 @@ TEST_CASE("nginx with Retry-After gives what it lets through at 2 x") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::real_nginx_test

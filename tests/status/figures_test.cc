@@ -6,7 +6,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::internal {
+namespace keyrotator::internal::status_figures_test {
 namespace {
 
 TEST_CASE("spans are shown in seconds, with their fraction", "[figures]") {
@@ -26,4 +26,4 @@ TEST_CASE("numbers that mean nothing count as not known", "[figures]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::internal
+}  // namespace keyrotator::internal::status_figures_test

@@ -9,7 +9,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::status_json_test {
 namespace {
 
 using nlohmann::json;
@@ -107,4 +107,4 @@ TEST_CASE("counts are whole numbers however large", "[status_json]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::status_json_test

@@ -19,7 +19,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/status_rows.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::status_prometheus_test {
 namespace {
 
 using std::chrono::seconds;
@@ -420,4 +420,4 @@ TEST_CASE("a key that cools for one model is seen to", "[status]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::status_prometheus_test

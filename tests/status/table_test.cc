@@ -11,7 +11,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/status_rows.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::status_table_test {
 namespace {
 
 using std::chrono::hours;
@@ -117,4 +117,4 @@ prod-1    available                   0      1          0     1         0
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::status_table_test

@@ -8,7 +8,7 @@
 
 #include "tests/support/catch.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::testing_fake_backend_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -226,4 +226,4 @@ TEST_CASE("a tool that is offered is called once", "[fake_backend]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::testing_fake_backend_test

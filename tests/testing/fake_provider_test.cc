@@ -19,7 +19,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/raw_server.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::testing_fake_provider_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -690,4 +690,4 @@ TEST_CASE("it stops before anyone has connected", "[fake_provider]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::testing_fake_provider_test

@@ -20,7 +20,7 @@
 #include "tests/support/body_source.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator::testing {
+namespace keyrotator::testing::testing_fake_transport_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -186,7 +186,8 @@ TEST_CASE("an answer that takes as long as its request may is served",
   CHECK(program.passed() == 10s);
 }
 
-TEST_CASE("limits that are not reached change nothing", "[fake_transport]") {
+TEST_CASE("bounds of a request that are not reached change nothing",
+          "[fake_transport]") {
   const Span limit = GENERATE(Span(0s), Span(std::chrono::nanoseconds::max()));
   Program program({.keys = kBothKeys, .latency = 1h, .event_interval = 1h},
                   {.request_timeout = limit, .stream_idle_timeout = limit});
@@ -270,4 +271,4 @@ TEST_CASE("what a listener throws comes out of the call", "[fake_transport]") {
 }
 
 }  // namespace
-}  // namespace keyrotator::testing
+}  // namespace keyrotator::testing::testing_fake_transport_test

@@ -8,7 +8,7 @@
 #include "keyrotator/wait.h"
 #include "tests/support/catch.h"
 
-namespace keyrotator {
+namespace keyrotator::testing_manual_clock_test {
 namespace {
 
 using std::chrono::hours;
@@ -89,4 +89,4 @@ TEST_CASE("a stop wakes who sleeps", "[manual_clock][S17]") {
 }
 
 }  // namespace
-}  // namespace keyrotator
+}  // namespace keyrotator::testing_manual_clock_test

@@ -120,6 +120,12 @@ struct HttpResponse {
   std::string body = {};
 };
 
+namespace internal {
+
+inline bool IsSuccess(int status) { return status >= 200 && status < 300; }
+
+}  // namespace internal
+
 }  // namespace keyrotator
 
 #endif  // KEYROTATOR_HTTP_MESSAGE_H_

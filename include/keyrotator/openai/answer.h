@@ -221,8 +221,6 @@ class Answer {
     return !std::is_invocable_v<Sink&, const SseEvent&>;
   }
 
-  static bool IsSuccess(int status) { return status >= 200 && status < 300; }
-
   static Verdict Failure(VerdictKind kind, std::string message) {
     return {.kind = kind,
             .retry_after = {},

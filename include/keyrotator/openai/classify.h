@@ -402,7 +402,7 @@ inline Verdict JudgeFailure(const HttpResponse& response,
 inline Verdict Classify(const HttpResponse& response,
                         std::chrono::system_clock::time_point now =
                             std::chrono::system_clock::now()) {
-  return response.status >= 200 && response.status < 300
+  return internal::IsSuccess(response.status)
              ? internal::JudgeSuccess(response, now)
              : internal::JudgeFailure(response, now);
 }

@@ -178,8 +178,16 @@ class Failover {
   // the bytes of the events as they came, "[DONE]" too; it may return bool, and
   // false ends the transfer. ---
 
+  // What a good answer's head says is left of the limits is reported at once: its
+  // end may be minutes away, and others are to be sent by then.
   void OnHead(int status, Headers headers) {
-    if (state_ == State::kInFlight) answer_->OnHead(status, std::move(headers));
+    if (state_ != State::kInFlight) return;
+    answer_->OnHead(status, std::move(headers));
+    if (!internal::IsSuccess(status)) return;
+    const auto limits =
+        internal::LimitsIn(answer_->response().headers, options_);
+    if (limits) rotator_.Settle(*lease_, {.limits = limits});
+    limits_told_ = true;
   }
 
   // False: end the transfer; then call OnEnd.
@@ -255,6 +263,7 @@ class Failover {
     prefer_.reset();
     sent_at_ = now;
     rotator_.CountSend();
+    limits_told_ = false;
     settled_ = false;
     using internal::Expected;
     answer_.emplace(classifier_,
@@ -336,10 +345,12 @@ class Failover {
 
   // Tells the rotator, in one call, what the answer says about its key.
   void Settle(const Verdict& verdict) {
-    const Headers told;  // those of a stream were at its first event
-    const bool again = std::exchange(settled_, true);
+    settled_ = true;
+    const Headers none;
     const keyrotator::Report report = MakeReport(
-        verdict, again ? told : answer_->response().headers, options_);
+        verdict,
+        std::exchange(limits_told_, true) ? none : answer_->response().headers,
+        options_);
     if (report.kind != keyrotator::Report::Kind::kNothing || report.limits)
       rotator_.Settle(*lease_, report);
     if (verdict.kind != VerdictKind::kOk) return;
@@ -467,7 +478,8 @@ class Failover {
   // The send that is in flight, or the last.
   std::optional<internal::Answer<Classifier>> answer_;
   internal::Nanos sent_at_ = 0;
-  bool settled_ = false;  // the rotator knows what came of it
+  bool limits_told_ = false;  // the rotator knows what the headers say
+  bool settled_ = false;      // and what came of the answer
 
   Outcome outcome_ = Outcome::kPending;
   HttpResponse response_;

@@ -33,6 +33,14 @@ inline std::chrono::system_clock::time_point WallNow(
                             : std::chrono::system_clock::now();
 }
 
+// What the headers say is left of the provider's limits, if they say it.
+inline std::optional<RateLimits> LimitsIn(const Headers& headers,
+                                          const RetryOptions& options) {
+  const RateLimits limits = ParseRateLimits(headers, WallNow(options));
+  if (!limits.requests.limit && !limits.tokens.limit) return {};
+  return limits;
+}
+
 }  // namespace internal
 
 // What `verdict` means for the key that it is about, and what the headers say
@@ -67,11 +75,7 @@ inline Report MakeReport(const Verdict& verdict, const Headers& headers = {},
     case VerdictKind::kCallerError:
       break;
   }
-  if (!headers.empty()) {
-    const RateLimits limits =
-        ParseRateLimits(headers, internal::WallNow(options));
-    if (limits.requests.limit || limits.tokens.limit) report.limits = limits;
-  }
+  if (!headers.empty()) report.limits = internal::LimitsIn(headers, options);
   return report;
 }
 

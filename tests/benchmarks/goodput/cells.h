@@ -208,15 +208,17 @@ inline std::vector<Cell> AllCells() {
 
 // As many as that at once, or over a second, on keys of which nothing is known.
 inline Cell MakeBatchCell(Pool pool, Style style, Batch batch,
-                          double latency = 0.8) {
+                          double latency = 0.8, double head = 0) {
   Cell cell = MakeCell(std::move(pool), style, 1, false);
   cell.batch = batch;
   cell.latency = latency;
+  cell.head = head;
   cell.patience = 300;
   cell.name = fmt::format(
       "{}, {}, {} at {}", cell.pool.name, ToString(style), batch.requests,
       batch.seconds > 0 ? fmt::format("{} s", batch.seconds) : "once");
   if (latency != 0.8) cell.name += fmt::format(", answers of {} s", latency);
+  if (head > 0) cell.name += fmt::format(", heads after {} s", head);
   return cell;
 }
 
@@ -231,7 +233,7 @@ inline std::vector<Cell> BatchCells() {
   for (const double over : {0.0, 1.0}) {
     const auto add = [&](const Pool& pool, Style style, std::size_t requests,
                          double waste, double mean, double last,
-                         double latency = 0.8) {
+                         double latency = 0.8, double head = 0) {
       cells.push_back(MakeBatchCell(pool, style,
                                     {.requests = requests,
                                      .seconds = over,
@@ -239,7 +241,7 @@ inline std::vector<Cell> BatchCells() {
                                      .most_mean = mean,
                                      // The oracle's is up to a second less.
                                      .most_last = last + 0.7 * over},
-                                    latency));
+                                    latency, head));
     };
     add(eight, kOpenAI, 700, 0.03, 1.2, 2);
     add(eight, kNothing, 700, 0.15, 1.5, 2.75);
@@ -257,6 +259,8 @@ inline std::vector<Cell> BatchCells() {
     // Headers that come with answers that take 10 s are late.
     add(eight, kOpenAI, 700, 0.1, 2.5, 2.75, 10);
     add(eight, kNothing, 700, 0.15, 2.5, 2.75, 10);
+    // Streams are answered long before they end.
+    add(eight, kOpenAI, 700, 0.03, 1.2, 2, 10, 0.5);
     // Fewer than the first window: nobody waits.
     add(eight, kNothing, 30, 0, 0, 0);
     // A window that is used up is back after a minute at the latest, or not.

@@ -89,6 +89,12 @@ class Ours final : public Contender {
     GoOn(request);
   }
 
+  void OnHead(std::size_t request, const HttpResponse& response) override {
+    HttpResponse head = response;
+    Hide(head, rules_);
+    active_[request]->failover.OnHead(head.status, std::move(head.headers));
+  }
+
   void OnAnswer(std::size_t request, HttpResponse response) override {
     Hide(response, rules_);
     if (response.status == 0) {

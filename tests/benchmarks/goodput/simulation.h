@@ -66,6 +66,8 @@ class Contender {
  public:
   virtual ~Contender() = default;
   virtual void Begin(std::size_t request) = 0;
+  // The head of a good answer that is to come.
+  virtual void OnHead(std::size_t, const HttpResponse&) {}
   virtual void OnAnswer(std::size_t request, HttpResponse response) = 0;
   virtual void OnTimer(std::size_t request) = 0;
   // After all else that happens at that moment; when it wants to be called
@@ -146,7 +148,7 @@ class Simulation final : public World {
 
  private:
   struct Event {
-    enum class Kind { kAtServer, kAnswer, kTimer };
+    enum class Kind { kAtServer, kHead, kAnswer, kTimer };
     Nanos at = 0;
     std::uint64_t number = 0;
     Kind kind = Kind::kTimer;
@@ -192,10 +194,17 @@ class Simulation final : public World {
           first_served_[cell.pool.keys[key]] +=
               request.cost > 0 ? request.cost : 1;
         }
+        if (good && cell.head > 0)
+          Push(now() + std::max(FromSeconds(cell.head), active.way),
+               Event::Kind::kHead, event.request);
         Push(now() + (good ? std::max(active.service, active.way) : active.way),
              Event::Kind::kAnswer, event.request);
         return;
       }
+      case Event::Kind::kHead:
+        // That of an answer that is there already says nothing new.
+        if (active.answer) contender.OnHead(event.request, *active.answer);
+        return;
       case Event::Kind::kAnswer: {
         const std::unique_ptr<HttpResponse> answer = std::move(active.answer);
         contender.OnAnswer(event.request, std::move(*answer));

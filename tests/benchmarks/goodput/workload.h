@@ -54,6 +54,9 @@ struct Cell {
   double patience = 30;
   // How long an answer takes, in seconds: the median.
   double latency = 0.8;
+  // How long after it was sent the head of one arrives, in seconds; 0: with the
+  // answer.
+  double head = 0;
   // What is asked of others cannot be had here, as far as anyone knows.
   bool bound = false;
   // At least so much of what the oracle serves, if that is more than is asked
