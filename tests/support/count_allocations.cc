@@ -37,20 +37,21 @@ std::size_t LargestAllocation() { return std::exchange(largest, 0); }
 // Those for arrays call these. AddressSanitizer brings its own of each that is
 // missing here, and would report what one kind allocates and the other frees.
 
-using keyrotator::testing::Allocate;
-using keyrotator::testing::AllocateOrThrow;
-using keyrotator::testing::kUsual;
-
-void* operator new(std::size_t size) { return AllocateOrThrow(size, kUsual); }
+void* operator new(std::size_t size) {
+  return keyrotator::testing::AllocateOrThrow(size,
+                                              keyrotator::testing::kUsual);
+}
 void* operator new(std::size_t size, std::align_val_t alignment) {
-  return AllocateOrThrow(size, static_cast<std::size_t>(alignment));
+  return keyrotator::testing::AllocateOrThrow(
+      size, static_cast<std::size_t>(alignment));
 }
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  return Allocate(size, kUsual);
+  return keyrotator::testing::Allocate(size, keyrotator::testing::kUsual);
 }
 void* operator new(std::size_t size, std::align_val_t alignment,
                    const std::nothrow_t&) noexcept {
-  return Allocate(size, static_cast<std::size_t>(alignment));
+  return keyrotator::testing::Allocate(size,
+                                       static_cast<std::size_t>(alignment));
 }
 
 void operator delete(void* memory) noexcept { std::free(memory); }
