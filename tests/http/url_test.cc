@@ -83,5 +83,27 @@ TEST_CASE("a URL that two readers could read differently is none", "[url]") {
   CHECK_FALSE(ParseUrl(std::string("http://h/\0", 10)));
 }
 
+TEST_CASE("a path is put below the base, before the query of the base",
+          "[url]") {
+  CHECK(JoinUrl("https://h/v1", "/models") == "https://h/v1/models");
+  CHECK(JoinUrl("https://h/v1/", "/models?a=1") == "https://h/v1/models?a=1");
+  CHECK(JoinUrl("https://h/v1?v=2", "/models") == "https://h/v1/models?v=2");
+  CHECK(JoinUrl("https://h/v1/?v=2", "/m?a=1") == "https://h/v1/m?a=1&v=2");
+}
+
+TEST_CASE("keys go by TLS, over loopback, or where http is allowed", "[url]") {
+  CHECK(BaseUrlError("https://h/v1", false).empty());
+  CHECK(BaseUrlError("http://127.0.0.1:8000/v1", false).empty());
+  CHECK(BaseUrlError("http://[::1]/v1", false).empty());
+  CHECK(BaseUrlError("http://localhost/v1", false).empty());
+  CHECK(BaseUrlError("http://h/v1", true).empty());
+  const std::string readable = BaseUrlError("http://h/v1?key=sk-1", false);
+  CHECK(readable.find("http://h:80 is not encrypted") == 0);
+  CHECK(readable.find("sk-1") == readable.npos);
+  CHECK_FALSE(BaseUrlError("http://127.0.0.1.evil.test/v1", false).empty());
+  CHECK_FALSE(BaseUrlError("https://h/v1#f", false).empty());
+  CHECK_FALSE(BaseUrlError("ftp://h", true).empty());
+}
+
 }  // namespace
 }  // namespace keyrotator::internal::http_url_test

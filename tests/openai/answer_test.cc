@@ -440,5 +440,141 @@ TEST_CASE("what a transport's error comes to", "[answer]") {
   }
 }
 
+// An answer that is passed on, whatever it is.
+struct Passing {
+  Passing(const char* type, const char* coding = "", int status = 200,
+          std::size_t max_body = internal::kMaxBody)
+      : answer(classifier, internal::Expected::kWhatComes, max_body) {
+    Headers headers;
+    if (*type != '\0') headers.Add("content-type", type);
+    if (*coding != '\0') headers.Add("content-encoding", coding);
+    answer.OnHead(status, headers);
+  }
+
+  Flow Body(std::string_view bytes) {
+    return answer.OnBody(bytes, kNow, [this](std::string_view piece) {
+      passed += piece;
+      return takes;
+    });
+  }
+  Ending End(const TransportError* error = nullptr) {
+    return answer.End(error, kNow,
+                      [this](std::string_view piece) { passed += piece; });
+  }
+
+  PlainClassifier classifier;
+  internal::Answer<PlainClassifier> answer;
+  std::string passed;
+  bool takes = true;
+};
+
+TEST_CASE("what can be no error is passed on from its first byte", "[answer]") {
+  struct Case {
+    const char* type;
+    const char* coding;
+  };
+  for (const auto& [type, coding] :
+       {Case{"audio/mpeg", ""}, Case{"application/octet-stream", "identity"},
+        Case{"application/jsonl", ""}, Case{"application/json", "gzip"},
+        Case{"text/event-stream", "br"}, Case{"text/plain", ""}}) {
+    INFO(type << " " << coding);
+    Passing it(type, coding);
+    CHECK(it.Body("{") == Flow::kMore);
+    CHECK(it.passed == "{");
+    CHECK(it.Body("ID3\xff") == Flow::kMore);
+    CHECK(it.passed == "{ID3\xff");
+    CHECK(it.answer.delivered());
+    const Ending ending = it.End();
+    CHECK(ending.how == How::kWhole);
+    CHECK(ending.verdict.kind == VerdictKind::kOk);
+  }
+}
+
+TEST_CASE("what may be an error is judged before it is passed on", "[answer]") {
+  for (const char* type : {"application/json; charset=utf-8", "text/html", "",
+                           "application/problem+json"}) {
+    INFO(type);
+    Passing it(type);
+    CHECK(it.Body("{\"a\":") == Flow::kMore);
+    CHECK(it.Body("1}") == Flow::kMore);
+    CHECK(it.End().how == How::kWhole);
+    CHECK(it.passed.empty());
+    CHECK_FALSE(it.answer.delivered());
+    CHECK(it.answer.response().body == "{\"a\":1}");
+  }
+  Passing refused("audio/mpeg", "", 429);
+  CHECK(refused.Body("slow down") == Flow::kMore);
+  CHECK(refused.End().verdict.kind == VerdictKind::kRateLimited);
+  CHECK(refused.passed.empty());
+}
+
+TEST_CASE("JSON that is longer than any error is passed on as it comes",
+          "[answer]") {
+  Passing it("application/json");
+  const std::string half(internal::kMaxErrorBody, 'a');
+  CHECK(it.Body(half) == Flow::kMore);
+  CHECK(it.passed.empty());
+  CHECK(it.Body("b") == Flow::kMore);
+  CHECK(it.passed == half + "b");
+  CHECK(it.Body("c") == Flow::kMore);
+  CHECK(it.passed == half + "bc");
+  CHECK(it.answer.response().body.empty());
+  CHECK(it.End().how == How::kWhole);
+}
+
+TEST_CASE("the largest body that may be held does not bound what is passed on",
+          "[answer]") {
+  Passing json("application/json", "", 200, 10);
+  CHECK(json.Body("{\"a\":1234}") == Flow::kMore);
+  CHECK(json.passed.empty());  // it may be an error yet
+  CHECK(json.Body(" ") == Flow::kMore);
+  CHECK(json.passed == "{\"a\":1234} ");
+  CHECK(json.End().verdict.kind == VerdictKind::kOk);
+
+  Passing file("audio/mpeg", "", 200, 10);
+  CHECK(file.Body(std::string(100, 'a')) == Flow::kMore);
+  CHECK(file.passed.size() == 100);
+  CHECK(file.End().verdict.kind == VerdictKind::kOk);
+
+  Passing refused("application/json", "", 429, 10);
+  CHECK(refused.Body(std::string(100, ' ')) == Flow::kMore);
+  CHECK(refused.End().verdict.kind == VerdictKind::kRateLimited);
+  CHECK(refused.passed.empty());
+}
+
+TEST_CASE("a file that breaks off is cut, and lost if nothing came of it",
+          "[answer]") {
+  const TransportError lost{.kind = Kind::kLost, .message = "reset"};
+  Passing cut("audio/mpeg");
+  CHECK(cut.Body("ID3") == Flow::kMore);
+  const Ending broken = cut.End(&lost);
+  CHECK(broken.how == How::kBroken);
+  CHECK(broken.verdict.message == "reset");
+
+  Passing nothing("audio/mpeg");
+  CHECK(nothing.End(&lost).verdict.kind == VerdictKind::kTransient);
+  Passing empty("audio/mpeg");
+  CHECK(empty.End().verdict.kind == VerdictKind::kOk);
+
+  for (const TransportError* const error :
+       std::initializer_list<const TransportError*>{&lost, nullptr}) {
+    Passing unwanted("audio/mpeg");
+    unwanted.takes = false;
+    CHECK(unwanted.Body("ID3") == Flow::kStop);
+    CHECK(unwanted.End(error).how == How::kStopped);
+  }
+}
+
+TEST_CASE("events that are passed on are read as a stream", "[answer]") {
+  Passing it("text/event-stream");
+  CHECK(it.Body(": hello\n\nda") == Flow::kIdle);
+  CHECK(it.passed.empty());
+  CHECK(it.Body("ta: a\n\n") == Flow::kMore);
+  CHECK(it.passed == ": hello\n\ndata: a\n\n");
+  CHECK(it.Body("event: error\ndata: oops\n\n") == Flow::kStop);
+  CHECK(it.passed == ": hello\n\ndata: a\n\n");
+  CHECK(it.End().how == How::kBroken);
+}
+
 }  // namespace
 }  // namespace keyrotator::openai_answer_test

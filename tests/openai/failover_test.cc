@@ -2055,5 +2055,28 @@ TEST_CASE("whatever comes, a request ends and keeps the rules",
   for (unsigned seed = 0; seed < 5000; ++seed) PlayAtRandom(seed);
 }
 
+TEST_CASE(
+    "an answer to pass on changes keys up to its first byte, and is cut "
+    "after it",
+    "[failover][P12]") {
+  Bench bench("AB");
+  TheFailover failover(bench.pool, {}, {.pass_on = true}, bench.options);
+  std::string passed;
+  const auto sink = [&](std::string_view bytes) { passed += bytes; };
+  REQUIRE(failover.Next().what == Do::kSend);
+  failover.OnHead(429, {{"Retry-After", "20"}});
+  failover.OnEnd(sink);
+  REQUIRE(failover.Next().what == Do::kSend);
+  CHECK(failover.key().name() == "B");
+  failover.OnHead(200, {{"Content-Type", "audio/mpeg"}});
+  CHECK(failover.OnBody("ID3", sink));
+  CHECK(passed == "ID3");
+  CHECK(bench.pool.Snapshot()[1].successes == 1);
+  const TransportError lost{.message = "reset"};
+  failover.OnEnd(sink, &lost);
+  CHECK(failover.Next().what == Do::kDone);
+  CHECK(failover.outcome() == Outcome::kCut);
+}
+
 }  // namespace
 }  // namespace keyrotator::openai_failover_test

@@ -125,5 +125,105 @@ TEST_CASE("the log forgets what is oldest", "[fake_backend]") {
   CHECK(backend.Counts().requests == FakeBackend::kMaxLog + 1);
 }
 
+TEST_CASE("every endpoint answers as its client libraries expect",
+          "[fake_backend]") {
+  FakeBackend backend({.keys = {{"sk-a", {}}}});
+  struct Case {
+    const char* method;
+    const char* path;
+    const char* body;
+    const char* type;
+    const char* holds;
+  };
+  const char* const form =
+      "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper"
+      "\r\n--x--";
+  for (const Case& c :
+       {Case{"POST", "/v1/embeddings", R"({"model":"m","input":["a","b"]})",
+             "application/json", R"("embedding":[0.25,0.5,0.75],"index":1)"},
+        Case{"POST", "/v1/embeddings",
+             R"({"model":"m","input":[1,2],"encoding_format":"base64"})",
+             "application/json", R"("embedding":"AACAPgAAAD8AAEA/","index":0)"},
+        Case{"POST", "/v1/images/generations", R"({"prompt":"p"})",
+             "application/json", "b64_json"},
+        Case{"POST", "/v1/audio/speech", R"({"model":"tts"})",
+             "application/json", "ID3"},
+        Case{"POST", "/v1/audio/transcriptions", form,
+             "multipart/form-data; boundary=x", R"("text":"Hello)"},
+        Case{"POST", "/v1/moderations", R"({"input":"a"})", "application/json",
+             R"("flagged":false)"},
+        Case{"POST", "/v1/files", form, "multipart/form-data; boundary=x",
+             R"("id":"file-fake")"},
+        Case{"GET", "/v1/files", "", "", R"("data":[{)"},
+        Case{"GET", "/v1/files/f-7", "", "", R"("id":"f-7")"},
+        Case{"GET", "/v1/files/f-7/content", "", "", "ID3"},
+        Case{"DELETE", "/v1/files/f-7", "", "", R"("deleted":true)"},
+        Case{"GET", "/v1/models/m-1", "", "", R"("id":"m-1")"}}) {
+    INFO(c.method << " " << c.path);
+    const FakeAnswer answer =
+        backend.Answer({.method = c.method,
+                        .url = c.path,
+                        .headers = {{"Authorization", "Bearer sk-a"},
+                                    {"Content-Type", c.type}},
+                        .body = c.body},
+                       0s);
+    CHECK(answer.status == 200);
+    CHECK(Joined(answer.pieces).find(c.holds) != std::string::npos);
+  }
+  CHECK(backend.Log()[4].model == "whisper");
+}
+
+TEST_CASE("what must name a model and does not is refused, forms too",
+          "[fake_backend]") {
+  FakeBackend backend({.keys = {{"sk-a", {}}}});
+  for (const char* path : {"/v1/embeddings", "/v1/audio/transcriptions"}) {
+    for (const char* type : {"application/json", "multipart/form-data"}) {
+      const FakeAnswer answer =
+          backend.Answer({.url = path,
+                          .headers = {{"Authorization", "Bearer sk-a"},
+                                      {"Content-Type", type}},
+                          .body = "{}"},
+                         0s);
+      CHECK(answer.status == 400);
+    }
+  }
+}
+
+TEST_CASE("files and lists are not limited, pictures are", "[fake_backend]") {
+  FakeBackend backend({.keys = {{"sk-a", {.limit = {.requests = 1}}}}});
+  const auto status = [&](const char* method, const char* path) {
+    return backend
+        .Answer({.method = method,
+                 .url = path,
+                 .headers = {{"Authorization", "Bearer sk-a"}},
+                 .body = "{}"},
+                0s)
+        .status;
+  };
+  for (int i = 0; i < 3; ++i) CHECK(status("GET", "/v1/files") == 200);
+  CHECK(status("POST", "/v1/images/generations") == 200);
+  CHECK(status("POST", "/v1/images/generations") == 429);
+}
+
+TEST_CASE("a tool that is offered is called once", "[fake_backend]") {
+  FakeBackend backend({.keys = {{"sk-a", {}}}});
+  const auto ask = [&](const std::string& more) {
+    HttpRequest request = Chat();
+    const std::string body =
+        R"({"model":"m","tools":[{"type":"function","function":{"name":)"
+        R"("weather"}}])" +
+        more + "}";
+    request.body = body;
+    return Joined(backend.Answer(request, 0s).pieces);
+  };
+  CHECK(ask("").find(R"("name":"weather")") != std::string::npos);
+  CHECK(ask("").find(R"("finish_reason":"tool_calls")") != std::string::npos);
+  CHECK(ask(R"(,"stream":true)").find(R"("tool_calls":[{)") !=
+        std::string::npos);
+  for (const char* more : {R"(,"tool_choice":"none")",
+                           R"(,"messages":[{"role":"tool","content":"sun"}])"})
+    CHECK(ask(more).find("Hello") != std::string::npos);
+}
+
 }  // namespace
 }  // namespace keyrotator::testing::testing_fake_backend_test

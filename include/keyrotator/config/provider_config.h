@@ -86,8 +86,8 @@ struct ProviderConfig {
   // Whether http, without TLS, may be used for hosts that are not loopback.
   bool allow_http = false;
 
-  // The names of the models that the provider serves, for a program that
-  // chooses a provider by model. The library itself does not read it.
+  // The models that the provider serves, by name or as a pattern with `*`: what
+  // ChooseProvider goes by (config/choose_provider.h).
   std::vector<std::string> models = {};
 };
 

@@ -7,12 +7,17 @@
 //   auto url = keyrotator::internal::ParseUrl("https://host/v1/models?key=s");
 //   url->origin;  // "https://host:443": the part to show to people
 //   url->target;  // "/v1/models?key=s": may hold a secret
+//   // A path below a base URL, whose query goes with every request.
+//   keyrotator::internal::JoinUrl("https://host/v1?version=1", "/models");
 
 #ifndef KEYROTATOR_HTTP_URL_H_
 #define KEYROTATOR_HTTP_URL_H_
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -87,6 +92,46 @@ inline std::optional<Url> ParseUrl(std::string_view text) {
   url.origin = scheme + "://" + (is_ipv6 ? "[" + url.host + "]" : url.host) +
                ":" + std::to_string(url.port);
   return url;
+}
+
+// Whether a host is this machine by its name or address (RFC 6761, 6.3 and RFC
+// 1122, 3.2.1.3).
+inline bool IsLoopback(std::string_view host) {
+  const auto is_ipv4 = [&] {
+    return std::all_of(host.begin(), host.end(),
+                       [](char c) { return IsDigit(c) || c == '.'; });
+  };
+  return Lower(host) == "localhost" || host == "::1" ||
+         (host.starts_with("127.") && is_ipv4());
+}
+
+// Why keys cannot be sent to a provider with that base URL, for a person; empty
+// if they can. http, without TLS, is for loopback unless it is allowed.
+inline std::string BaseUrlError(std::string_view base_url, bool allow_http) {
+  const auto url = ParseUrl(base_url);
+  if (!url || base_url.find('#') != base_url.npos) {
+    return "The base URL cannot be used; it must look like "
+           "https://api.openai.com/v1, without a user name or fragment.";
+  }
+  if (!url->tls && !allow_http && !IsLoopback(url->host)) {
+    return fmt::format(
+        "{} is not encrypted, and the keys would travel readable; use https, "
+        "or set ClientOptions::allow_http if the way is safe.",
+        url->origin);
+  }
+  return {};
+}
+
+// The URL of `target`, a path that begins with a slash and perhaps a query,
+// below a base URL. The query of the base goes with every request.
+inline std::string JoinUrl(std::string_view base_url, std::string_view target) {
+  const std::size_t end = std::min(base_url.find('?'), base_url.size());
+  std::string url(base_url.substr(0, end));
+  while (url.ends_with('/')) url.pop_back();
+  url.append(target);
+  if (end == base_url.size()) return url;
+  const char mark = target.find('?') == target.npos ? '?' : '&';
+  return url.append(1, mark).append(base_url.substr(end + 1));
 }
 
 }  // namespace keyrotator::internal

@@ -15,7 +15,7 @@
 //   auto ending = answer.End(nullptr, now, sink);  // cut: no "[DONE]" came
 //
 // A sink that takes a std::string_view instead is a raw one: it gets the bytes
-// of the events as they came.
+// of the events as they came, or, of an answer to be passed on, whatever comes.
 
 #ifndef KEYROTATOR_OPENAI_ANSWER_H_
 #define KEYROTATOR_OPENAI_ANSWER_H_
@@ -59,7 +59,25 @@ enum class Expected {
   kBody,
   kEvents,  // as server-sent events
   kHead,    // to HEAD: there is no body, so none is missed
+  // As their headers say, by a raw sink: events as kEvents; JSON, a page or what
+  // has no type as kBody, unless it is longer than any error or than what may be
+  // held; all else, as it comes, from its first byte.
+  kWhatComes,
 };
+
+// What the headers of a good answer say of a body: how it is to be read.
+enum class BodyKind { kText, kEvents, kOpaque };
+inline BodyKind KindOfBody(const Headers& headers) {
+  const std::string coding =
+      Lower(headers.Find("Content-Encoding").value_or("identity"));
+  if (coding != "identity" && !coding.empty()) return BodyKind::kOpaque;
+  const std::string_view field = headers.Find("Content-Type").value_or("");
+  const std::string type = Lower(field.substr(0, field.find_first_of("; \t")));
+  if (type == "text/event-stream") return BodyKind::kEvents;
+  const bool text = type.empty() || type == "text/html" ||
+                    type == "application/json" || type.ends_with("+json");
+  return text ? BodyKind::kText : BodyKind::kOpaque;
+}
 
 // What a sink returns; true if that is nothing.
 template <class Sink, class Piece>
@@ -85,16 +103,15 @@ class Answer {
  public:
   using WallTime = std::chrono::system_clock::time_point;
 
-  // `max_body`: of a success that is no stream, in bytes.
+  // `max_body`: of a success that is no stream, in bytes. It bounds what is held:
+  // an answer that is passed on may be larger.
   Answer(Classifier& classifier, Expected expected,
          std::size_t max_body = kMaxBody)
       : classifier_(classifier), expected_(expected), max_body_(max_body) {}
 
   void OnHead(int status, Headers headers) {
     response_ = {.status = status, .headers = std::move(headers), .body = {}};
-    reading_ = expected_ == Expected::kEvents && IsSuccess(status)
-                   ? Reading::kUndecided
-                   : Reading::kBody;
+    reading_ = IsSuccess(status) ? HowToRead() : Reading::kBody;
   }
 
   // The next bytes. `sink` is called with each event but errors and the final
@@ -119,6 +136,10 @@ class Answer {
         return Feed(bytes, now, sink);
       }
     }
+    if constexpr (IsRaw<Sink>()) {
+      if (reading_ == Reading::kPassed || IsTooLongToHold(bytes))
+        return PassOn(bytes, sink);
+    }
     // No error needs more than that to be understood.
     const bool good = IsSuccess(response_.status);
     const std::size_t most = good ? max_body_ : kMaxErrorBody;
@@ -140,6 +161,10 @@ class Answer {
       const bool refused =
           response_.status != 0 && !IsSuccess(response_.status);
       return error != nullptr && !refused ? Lost(*error) : Judge(now);
+    }
+    if (reading_ == Reading::kPassed) {
+      whole_ = error == nullptr && !sink_stopped_;
+      return delivered_ ? EndDelivered(error) : EndUndelivered(error);
     }
     parser_.Finish([&](const SseEvent& event) {
       if constexpr (IsRaw<Sink>()) {
@@ -187,7 +212,7 @@ class Answer {
   HttpResponse TakeResponse() { return std::move(response_); }
 
  private:
-  enum class Reading { kBody, kUndecided, kEvents };
+  enum class Reading { kBody, kUndecided, kEvents, kPassed };
 
   enum class Meaning { kNone, kGood, kDone, kError };
 
@@ -202,6 +227,40 @@ class Answer {
             .should_retry = {},
             .code = {},
             .message = std::move(message)};
+  }
+
+  // A good answer, by what is expected and what its headers say.
+  Reading HowToRead() const {
+    if (expected_ == Expected::kEvents) return Reading::kUndecided;
+    if (expected_ != Expected::kWhatComes) return Reading::kBody;
+    switch (KindOfBody(response_.headers)) {
+      case BodyKind::kEvents:
+        return Reading::kUndecided;
+      case BodyKind::kOpaque:
+        return Reading::kPassed;
+      case BodyKind::kText:
+        break;
+    }
+    return Reading::kBody;
+  }
+
+  // Whether a body that was collected so far is passed on, good as it must be,
+  // since no error is so long.
+  bool IsTooLongToHold(std::string_view bytes) const {
+    return expected_ == Expected::kWhatComes && IsSuccess(response_.status) &&
+           response_.body.size() + bytes.size() >
+               std::min(kMaxErrorBody, max_body_);
+  }
+
+  // From here on whatever comes goes to the sink, after what was collected.
+  template <class Sink>
+  Flow PassOn(std::string_view bytes, Sink& sink) {
+    reading_ = Reading::kPassed;
+    const std::string collected = std::exchange(response_.body, {});
+    const bool more =
+        (collected.empty() || Deliver(std::string_view(collected), sink)) &&
+        (bytes.empty() || Deliver(bytes, sink));
+    return more ? Flow::kMore : Flow::kStop;
   }
 
   // It would be as large when it is sent again, and with any key.

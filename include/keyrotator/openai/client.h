@@ -16,11 +16,8 @@
 #ifndef KEYROTATOR_OPENAI_CLIENT_H_
 #define KEYROTATOR_OPENAI_CLIENT_H_
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
-#include <cstddef>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -113,20 +110,6 @@ struct Reply {
   bool ok() const { return outcome == Outcome::kOk; }
 };
 
-namespace internal {
-
-// RFC 6761, 6.3 and RFC 1122, 3.2.1.3.
-inline bool IsLoopback(std::string_view host) {
-  const auto is_ipv4 = [&] {
-    return std::all_of(host.begin(), host.end(),
-                       [](char c) { return IsDigit(c) || c == '.'; });
-  };
-  return Lower(host) == "localhost" || host == "::1" ||
-         (host.starts_with("127.") && is_ipv4());
-}
-
-}  // namespace internal
-
 // Thread-safe if the transport is. It throws nothing that a network or a
 // provider could cause; the rotator must outlive it.
 template <class Transport, class Rotator, class Classifier = OpenAIClassifier>
@@ -143,7 +126,7 @@ class OpenAIClient {
   // by the first Reply.
   OpenAIClient(std::string base_url, Rotator& rotator, Transport transport,
                ClientOptions options = {}, Classifier classifier = {})
-      : url_error_(UrlError(base_url, options)),
+      : url_error_(internal::BaseUrlError(base_url, options.allow_http)),
         base_url_(std::move(base_url)),
         rotator_(rotator),
         transport_(std::move(transport)),
@@ -307,23 +290,6 @@ class OpenAIClient {
     failover.OnEnd(on_event, error ? &*error : nullptr);
   }
 
-  // Why no call can be made, or nothing.
-  static std::string UrlError(const std::string& base_url,
-                              const ClientOptions& options) {
-    const auto url = internal::ParseUrl(base_url);
-    if (!url || base_url.find('#') != base_url.npos) {
-      return "The base URL cannot be used; it must look like "
-             "https://api.openai.com/v1, without a user name or fragment.";
-    }
-    if (!url->tls && !options.allow_http && !internal::IsLoopback(url->host)) {
-      return fmt::format(
-          "{} is not encrypted, and the keys would travel readable; use https, "
-          "or set ClientOptions::allow_http if the way is safe.",
-          url->origin);
-    }
-    return {};
-  }
-
   // Why the call cannot be made, or nothing.
   std::string Check(const Call& what) const {
     if (!url_error_.empty()) return url_error_;
@@ -346,24 +312,13 @@ class OpenAIClient {
     return options_.headers.Find("Content-Type").value_or("application/json");
   }
 
-  // The query of the base URL goes with every request.
-  std::string Url(std::string_view path) const {
-    const std::size_t end = std::min(base_url_.find('?'), base_url_.size());
-    std::string url = base_url_.substr(0, end);
-    while (url.ends_with('/')) url.pop_back();
-    url.append(path);
-    if (end == base_url_.size()) return url;
-    const char mark = path.find('?') == path.npos ? '?' : '&';
-    return url.append(1, mark).append(base_url_, end + 1);
-  }
-
   HttpRequest Prepare(const Call& what, const CallOptions& call,
                       std::string_view key,
                       typename Rotator::TimePoint deadline) const {
     using std::chrono::milliseconds;
     HttpRequest request;
     request.method = what.method;
-    request.url = Url(what.path);
+    request.url = internal::JoinUrl(base_url_, what.path);
     request.body = what.body.text();
     request.source = what.body.source();
     request.headers = options_.headers;

@@ -73,8 +73,13 @@ struct FailoverRequest {
   std::optional<KeyId> prefer = {};
   bool stream = false;  // the answer is to be read as server-sent events
   bool head = false;    // the method is HEAD, whose answer has no body
+  // The answer is passed on, whatever it is, by a sink that takes a
+  // std::string_view: events as they come, and what can be no error, as a file,
+  // from its first byte. What was not delivered is in response(), as ever.
+  bool pass_on = false;
   // Of a good answer that is no stream, in bytes; a larger one is read no
-  // further, and is an error. Of other answers 256 KiB are read.
+  // further, and is an error. Of other answers 256 KiB are read. An answer that
+  // is passed on is not held, so it may be of any size.
   std::size_t max_body = internal::kMaxBody;
 };
 
@@ -262,9 +267,10 @@ class Failover {
     settled_ = false;
     using internal::Expected;
     answer_.emplace(classifier_,
-                    request_.stream ? Expected::kEvents
-                    : request_.head ? Expected::kHead
-                                    : Expected::kBody,
+                    request_.stream    ? Expected::kEvents
+                    : request_.head    ? Expected::kHead
+                    : request_.pass_on ? Expected::kWhatComes
+                                       : Expected::kBody,
                     request_.max_body);
     return {.what = Do::kSend, .until = At(deadline_)};
   }

@@ -66,22 +66,60 @@ inline FakeAnswer Refused(ProviderStyle style, const FakeError& error) {
 inline FakeAnswer Served(const FakeProviderOptions& options,
                          const FakeQuestion& question) {
   std::vector<std::string> pieces = {"{}"};
+  std::string type = question.stream ? "text/event-stream" : "application/json";
   switch (question.api) {
-    case FakeQuestion::Api::kChat:
+    case FakeApi::kChat:
       pieces = ChatPieces(question, options.answer);
       break;
-    case FakeQuestion::Api::kResponses:
+    case FakeApi::kResponses:
       pieces = ResponsesPieces(question, options.answer);
       break;
-    case FakeQuestion::Api::kModels:
+    case FakeApi::kEmbeddings:
+      pieces = {EmbeddingsBody(question.body, question.model)};
+      break;
+    case FakeApi::kImages:
+      pieces = {ImagesBody()};
+      break;
+    case FakeApi::kSpeech:
+      pieces = {SpeechBody()};
+      type = "audio/mpeg";
+      break;
+    case FakeApi::kTranscriptions:
+      pieces = {Json({{"text", options.answer}}).dump()};
+      break;
+    case FakeApi::kModerations:
+      pieces = {ModerationsBody(question.model)};
+      break;
+    case FakeApi::kUpload:
+      pieces = {FileBody("file-fake", question.size)};
+      break;
+    case FakeApi::kFiles:
+      pieces = {R"({"object":"list","has_more":false,"data":[)" +
+                FileBody("file-fake", 0) + "]}"};
+      break;
+    case FakeApi::kFile:
+      pieces = {FileBody(question.last_part, 0)};
+      break;
+    case FakeApi::kFileContent:
+      pieces = {SpeechBody()};
+      type = "application/octet-stream";
+      break;
+    case FakeApi::kDeleteFile:
+      pieces = {Json({{"id", question.last_part},
+                      {"object", "file"},
+                      {"deleted", true}})
+                    .dump()};
+      break;
+    case FakeApi::kModels:
       pieces = {ModelList(options.models)};
       break;
-    case FakeQuestion::Api::kUnknown:
+    case FakeApi::kModel:
+      pieces = {Json({{"id", question.last_part}, {"object", "model"}}).dump()};
+      break;
+    case FakeApi::kUnknown:
       break;
   }
-  FakeAnswer answer =
-      MakeAnswer(200, std::move(pieces),
-                 question.stream ? "text/event-stream" : "application/json");
+  FakeAnswer answer = MakeAnswer(200, std::move(pieces), type);
   answer.stream = question.stream;
   answer.pause = options.event_interval;
   return answer;

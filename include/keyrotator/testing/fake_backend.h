@@ -4,8 +4,7 @@
 // keys, limits and faults answers to a request at a time, and counts what it
 // was asked. It has no socket and no clock: FakeProvider puts it behind a port,
 // FakeTransport behind a function call, and you behind whatever you test. It
-// knows POST /chat/completions and /responses, and GET /models; any other path
-// is a 404.
+// knows the endpoints of fake_endpoints.h; any other path is a 404.
 //
 // Example:
 //   using namespace keyrotator::testing;
@@ -59,8 +58,9 @@ class FakeBackend {
                         std::chrono::system_clock::now()) {
     const std::string path = PathOf(request.url);
     const std::string key = KeyOf(request.headers);
-    const Question question =
-        fake_internal::ReadQuestion(request.method, path, request.body);
+    const Question question = fake_internal::ReadQuestion(
+        request.method, path, request.body,
+        request.headers.Find("Content-Type").value_or(""));
 
     const std::lock_guard lock(mutex_);
     FakeAnswer answer;
@@ -186,7 +186,7 @@ class FakeBackend {
                                     ? "Quota exceeded, limit: 0"
                                     : "You exceeded your current quota."});
     }
-    if (question.api == Question::Api::kUnknown) {
+    if (question.api == fake_internal::FakeApi::kUnknown) {
       return refuse({.status = 404,
                      .type = "invalid_request_error",
                      .message = "Unknown request URL."});
@@ -196,12 +196,13 @@ class FakeBackend {
                      .type = "invalid_request_error",
                      .message = "The body is no JSON object with a model."});
     }
-    if (question.api == Question::Api::kModels) {
+    if (!question.asks_model) {
       count.refused = 0;
       count.served = 1;
       return fake_internal::Served(options_, question);
     }
-    if (!owner.models.empty() && owner.models.count(question.model) == 0) {
+    if (!question.model.empty() && !owner.models.empty() &&
+        owner.models.count(question.model) == 0) {
       return refuse({.status = 403,
                      .code = "model_not_found",
                      .type = "invalid_request_error",

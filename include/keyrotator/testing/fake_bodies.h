@@ -14,6 +14,7 @@
 #define KEYROTATOR_TESTING_FAKE_BODIES_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -22,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/testing/fake_endpoints.h"
 #include "keyrotator/testing/fake_options.h"
 
 namespace keyrotator::testing::fake_internal {
@@ -32,13 +34,17 @@ using Json = nlohmann::json;
 
 // What a model was asked for, as far as it matters here.
 struct FakeQuestion {
-  enum class Api { kChat, kResponses, kModels, kUnknown };
-  Api api = Api::kUnknown;
-  std::string model;
+  FakeApi api = FakeApi::kUnknown;
+  std::string model = {};
+  bool asks_model = false;  // so that it is limited
   bool stream = false;
   bool include_usage = false;
   double tokens = 0;  // what it costs, see kDefaultTokens
-  bool valid = true;  // whether the body is an object with a model
+  bool valid = true;  // whether the body is an object, or a form, with a model
+  std::string tool = {};  // the one to call instead of an answer; empty: none
+  std::string last_part = {};  // of the path, with %2F as it came
+  std::size_t size = 0;        // of the body
+  Json body = {};              // if it is JSON
 };
 
 // A request costs what it allows the answer to have: its max_tokens,
@@ -46,33 +52,53 @@ struct FakeQuestion {
 // costs nothing, so that a test can count.
 inline constexpr double kDefaultTokens = 16;
 
-inline FakeQuestion ReadQuestion(std::string_view method, std::string_view path,
-                                 std::string_view body) {
-  using Api = FakeQuestion::Api;
-  FakeQuestion question;
-  if (method == "GET" && path.ends_with("/models")) {
-    question.api = Api::kModels;
-    return question;
-  }
-  if (method != "POST") return question;
-  if (path.ends_with("/chat/completions")) question.api = Api::kChat;
-  if (path.ends_with("/responses")) question.api = Api::kResponses;
+// The tool that a model would call: the first, unless it was called already.
+inline std::string ToolToCall(const Json& body) {
+  const Json tools = body.value("tools", Json());
+  const Json messages = body.value("messages", Json());
+  if (!tools.is_array() || tools.empty() ||
+      body.value("tool_choice", Json()) == "none")
+    return {};
+  if (messages.is_array() && !messages.empty() &&
+      messages.back().value("role", "") == "tool")
+    return {};
+  const Json function = tools[0].value("function", Json());
+  return function.is_object() ? function.value("name", "") : "";
+}
 
-  const Json json = Json::parse(body, nullptr, false);
-  question.valid =
-      json.is_object() && json.contains("model") && json["model"].is_string();
-  if (!question.valid) return question;
-  question.model = json["model"];
-  question.stream = json.value("stream", Json()) == true;
-  const Json options = json.value("stream_options", Json());
-  question.include_usage =
-      options.is_object() && options.value("include_usage", Json()) == true;
-  question.tokens = kDefaultTokens;
-  for (const char* name :
-       {"max_tokens", "max_completion_tokens", "max_output_tokens"}) {
-    const Json tokens = json.value(name, Json());
-    if (tokens.is_number())
-      question.tokens = std::max(0.0, tokens.get<double>());
+inline FakeQuestion ReadQuestion(std::string_view method, std::string_view path,
+                                 std::string_view body,
+                                 std::string_view content_type = {}) {
+  const FakeEndpoint endpoint = FindEndpoint(method, path);
+  FakeQuestion question{
+      .api = endpoint.api,
+      .asks_model = endpoint.asks_model,
+      .last_part = std::string(path.substr(path.rfind('/') + 1)),
+      .size = body.size()};
+  if (content_type.starts_with("multipart/")) {
+    question.model = FormField(body, "model");
+    question.stream = FormField(body, "stream") == "true";
+    question.valid = !endpoint.needs_model || !question.model.empty();
+  } else if (method == "POST" && endpoint.api != FakeApi::kUpload) {
+    question.body = Json::parse(body, nullptr, false);
+    const Json& json = question.body;
+    const bool named =
+        json.is_object() && json.contains("model") && json["model"].is_string();
+    question.valid = named || (json.is_object() && !endpoint.needs_model);
+    if (!question.valid || !named) return question;
+    question.model = json["model"];
+    question.stream = json.value("stream", Json()) == true;
+    const Json options = json.value("stream_options", Json());
+    question.include_usage =
+        options.is_object() && options.value("include_usage", Json()) == true;
+    question.tokens = kDefaultTokens;
+    for (const char* name :
+         {"max_tokens", "max_completion_tokens", "max_output_tokens"}) {
+      const Json tokens = json.value(name, Json());
+      if (tokens.is_number())
+        question.tokens = std::max(0.0, tokens.get<double>());
+    }
+    if (question.api == FakeApi::kChat) question.tool = ToolToCall(json);
   }
   return question;
 }
@@ -106,10 +132,19 @@ inline std::vector<std::string> ChatPieces(const FakeQuestion& question,
                {"object", "chat.completion"},
                {"created", 0},
                {"model", question.model}};
+  const bool calls = !question.tool.empty();
+  const char* const end = calls ? "tool_calls" : "stop";
+  const Json call = {
+      {{"index", 0},
+       {"id", "call_fake"},
+       {"type", "function"},
+       {"function", {{"name", question.tool}, {"arguments", "{}"}}}}};
   if (!question.stream) {
-    body["choices"] = {{{"index", 0},
-                        {"message", {{"role", "assistant"}, {"content", text}}},
-                        {"finish_reason", "stop"}}};
+    Json message = {{"role", "assistant"},
+                    {"content", calls ? Json() : Json(text)}};
+    if (calls) message["tool_calls"] = call;
+    body["choices"] = {
+        {{"index", 0}, {"message", message}, {"finish_reason", end}}};
     body["usage"] = usage;
     return {body.dump()};
   }
@@ -121,8 +156,12 @@ inline std::vector<std::string> ChatPieces(const FakeQuestion& question,
     pieces.push_back(ServerSentEvent(body));
   };
   add({{"role", "assistant"}, {"content", ""}}, nullptr);
-  for (const std::string& word : words) add({{"content", word}}, nullptr);
-  add(Json::object(), "stop");
+  if (calls) {
+    add({{"tool_calls", call}}, nullptr);
+  } else {
+    for (const std::string& word : words) add({{"content", word}}, nullptr);
+  }
+  add(Json::object(), end);
   if (question.include_usage) {
     body["choices"] = Json::array();
     body["usage"] = usage;

@@ -15,9 +15,10 @@
 //   // ... your client asks that URL ...
 //   assert(provider.Counts("sk-a").rate_limited == 0);
 //
-// It answers what ends in /chat/completions, /responses (each plain or, with
-// "stream": true, as server-sent events) and /models. A key is taken from
-// `Authorization: Bearer`, `api-key` or `x-api-key`.
+// It answers what ends in /chat/completions and /responses (each plain or, with
+// "stream": true, as server-sent events), /embeddings, /images/..., /audio/...,
+// /moderations, /files and /models. A key is taken from `Authorization:
+// Bearer`, `api-key` or `x-api-key`.
 
 #ifndef KEYROTATOR_TESTING_FAKE_PROVIDER_H_
 #define KEYROTATOR_TESTING_FAKE_PROVIDER_H_
