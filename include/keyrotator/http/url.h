@@ -34,8 +34,34 @@ struct Url {
   std::string origin;  // scheme://host:port
 };
 
-// Empty if the scheme is not http or https, the host or port is malformed,
-// there is a user name or password (they would travel unseen), or a byte is not
+// Whether a host is an IPv4 address of four decimal numbers, or is none that any
+// library takes for one: "2130706433", "127.1" and "0x7f.0.0.1" are addresses to
+// some and names to others (WHATWG, URL, 3.5: a host that ends in a number).
+inline bool IsClearHost(std::string_view host) {
+  std::string_view last = host;
+  if (last.ends_with('.')) last.remove_suffix(1);
+  last.remove_prefix(last.rfind('.') + 1);  // npos + 1 is 0
+  const auto all_digits = [](std::string_view text) {
+    return std::all_of(text.begin(), text.end(), IsDigit);
+  };
+  const bool hexadecimal = last.starts_with("0x") || last.starts_with("0X");
+  if (!hexadecimal && !all_digits(last)) return true;
+  for (int i = 0; i < 4; ++i) {
+    const std::string_view part = host.substr(0, host.find('.'));
+    int number = 0;
+    std::from_chars(part.data(), part.data() + part.size(), number);
+    if (part.empty() || part.size() > 3 || !all_digits(part) || number > 255 ||
+        (part.size() > 1 && part[0] == '0'))
+      return false;
+    host.remove_prefix(part.size());
+    if (i < 3 && host.empty()) return false;
+    if (i < 3) host.remove_prefix(1);
+  }
+  return host.empty();
+}
+
+// Empty if the scheme is not http or https, the host or port is malformed, or the
+// host may be an address to some and a name to others, there is a user name or password (they would travel unseen), or a byte is not
 // printable ASCII. A fragment is dropped. Linear.
 inline std::optional<Url> ParseUrl(std::string_view text) {
   if (std::any_of(text.begin(), text.end(),
@@ -78,6 +104,7 @@ inline std::optional<Url> ParseUrl(std::string_view text) {
       })) {
     return std::nullopt;
   }
+  if (!is_ipv6 && !IsClearHost(url.host)) return std::nullopt;
 
   url.port = url.tls ? 443 : 80;
   if (!authority.empty()) {
