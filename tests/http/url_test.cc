@@ -26,6 +26,7 @@ TEST_CASE("a URL falls into what a transport needs", "[url]") {
              "http://0.255.10.9:80"},
         Case{"http://4.h1.0a./", false, "4.h1.0a.", 80, "/",
              "http://4.h1.0a.:80"},
+        Case{"http://h/~a!", false, "h", 80, "/~a!", "http://h:80"},
         Case{"http://h?a=://b@c:1", false, "h", 80, "/?a=://b@c:1",
              "http://h:80"},
         Case{"HTTPS://[::1]:65535/x", true, "::1", 65535, "/x",

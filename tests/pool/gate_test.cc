@@ -90,6 +90,14 @@ TEST_CASE("a gate lets leases through while it is open or on trial", "[gate]") {
   CHECK_FALSE(In(State::kTrialTaken).is_usable());
 }
 
+TEST_CASE("a gate is open or shut in one state each", "[gate]") {
+  for (const State state :
+       {State::kOpen, State::kShut, State::kOnTrial, State::kTrialTaken}) {
+    CHECK(In(state).is_open() == (state == State::kOpen));
+    CHECK(In(state).is_shut() == (state == State::kShut));
+  }
+}
+
 TEST_CASE("the later end of a window wins, and is no guess", "[gate]") {
   Gate gate;
   gate.Shut(100, 1, KeyId{1});
