@@ -1385,6 +1385,38 @@ TEST_CASE("events tell each change once, and the keys at the start are no news",
                       "C removed", "B returned"});
 }
 
+TEST_CASE("nothing is heard of a removed key when its rest would have ended",
+          "[rotator]") {
+  const bool lent = GENERATE(true, false);
+  std::vector<std::string> events;
+  ManualClock clock;
+  Rotator rotator(
+      {ApiKey("a", {.name = "A", .group = "org"}), ApiKey("b", {.name = "B"})},
+      {.retry_failed_after = seconds(45),
+       .on_event =
+           [&](const KeyEvent& event) {
+             events.push_back(fmt::format("{}", event));
+           }},
+      {}, clock);
+  std::optional<Lease> lease = rotator.Pick({.scope = "m"});
+  REQUIRE(lease->name() == "A");
+  rotator.MarkRateLimited(*lease, seconds(10));  // the group, in m
+  rotator.MarkRateLimited("a", seconds(20));     // the group
+  rotator.MarkNoAccess("a", "n", seconds(30));   // the key, in n
+  rotator.Settle("a", {.kind = Report::Kind::kRateLimited,
+                       .retry_after = seconds(40),
+                       .reach = Reach::kKey});
+  rotator.MarkFailed("a");
+  if (!lent) lease.reset();
+  rotator.Remove("a");
+  const std::size_t told = events.size();
+  clock.Advance(seconds(50));
+  rotator.Pick({.scope = "m"});
+  rotator.Pick({.scope = "n"});
+  CHECK(rotator.NextAvailable() == clock.now());
+  CHECK(events.size() == told);
+}
+
 TEST_CASE("an event handler may call the rotator", "[rotator]") {
   Rotator* self = nullptr;
   std::size_t available = 99;

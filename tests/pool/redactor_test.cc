@@ -48,6 +48,9 @@ TEST_CASE("a secret that the end of the text cuts off is replaced, too",
   const Redactor redactor(std::vector<Secret>{{"sk-0123456789", "one"}});
   CHECK(redactor("key: sk-01234") == "key: [one]");
   CHECK(redactor("key: sk-01234 ") == "key: sk-01234 ");
+  // What stands behind the text is none of it.
+  const Redactor small(std::vector<Secret>{{"abc", "one"}});
+  CHECK(small(std::string_view("abc").substr(0, 2)) == "ab");
 }
 
 TEST_CASE("what looks like an escape and is none stays as it is",
