@@ -232,14 +232,15 @@ TEST_CASE(
   }
   const std::size_t memory = ResidentMemory();
   const FakeCounts counts = provider.Counts();
+  std::string figures = fmt::format(
+      "{} calls, {} sends, {} without an answer; the provider: {} requests, {} "
+      "served, {} faults; memory {} KiB, then {}",
+      all.calls, all.attempts, all.unheard, counts.requests, counts.served,
+      counts.faults, early_memory, memory);
   for (const auto& [outcome, count] : all.outcomes)
-    UNSCOPED_INFO(fmt::format("{}: {}", ToString(outcome), count));
-  INFO(all.calls << " calls, " << all.attempts << " sends, " << all.unheard
-                 << " without an answer; the provider: " << counts.requests
-                 << " requests, " << counts.served << " served, "
-                 << counts.faults << " faults; memory " << early_memory
-                 << " KiB, then " << memory);
-  if (seconds > 1) WARN("the figures");
+    figures += fmt::format("; {} {}", count, outcome);
+  INFO(figures);
+  if (seconds > 1) WARN(figures);
 
   CHECK(all.outcomes[Outcome::kOk] > 0);
   CHECK(all.outcomes[Outcome::kStopped] > 0);
