@@ -181,6 +181,13 @@ TEST_CASE("the rate is one that fits all reports, though all are rounded",
   // It has doubled.
   bucket.Report({}, 0, Requests(60, 10, 25.02), false, kStart);
   CHECK(rate() == Approx(2).epsilon(0.03));
+  // A bucket that is full tells nothing of it.
+  bucket.Report({}, 0, Requests(60, 60, 0.001), false, kStart);
+  bucket.Report({}, 0, Requests(60, 59, 0.2), false, kStart);
+  bucket.Report({}, 0, Requests(60, 60, 0.3), false, kStart);
+  CHECK(bucket.rated());
+  bucket.Report({}, 0, Requests(60, 30, 14.99), false, kStart);
+  CHECK(rate() == Approx(2).epsilon(0.03));
 }
 
 TEST_CASE("what makes no sense is no report", "[shadow_bucket]") {
