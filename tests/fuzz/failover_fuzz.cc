@@ -278,7 +278,13 @@ class Driver {
     check(failover_.verdict().message);
     check(failover_.verdict().code);
     if (outcome != Outcome::kOk) check(failover_.response().body);
-    for (const auto& field : failover_.response().headers) check(field.value);
+    // A success is looked through for the key that it was sent with.
+    for (const auto& field : failover_.response().headers) {
+      if (failover_.verdict().kind != VerdictKind::kOk) check(field.value);
+      if (sends_ > 0)
+        Require(field.value.find("secret-" + failover_.trail().back().key) ==
+                std::string::npos);
+    }
     for (const Attempt& attempt : failover_.trail()) check(attempt.code);
   }
 

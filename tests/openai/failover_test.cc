@@ -1485,6 +1485,18 @@ TEST_CASE("the limits in an answer's headers are reported", "[failover]") {
   CHECK(bench.pool.Available() == 1);
 }
 
+TEST_CASE("an offer of nothing does not take back a key that was offered",
+          "[failover]") {
+  Bench bench("A");
+  TheFailover failover = bench.Make();
+  bench.pool.MarkRateLimited("secret-A", 1s);
+  REQUIRE(failover.Next().for_key);
+  bench.clock.Advance(1s);
+  failover.Offer(bench.pool.Pick());
+  failover.Offer(std::nullopt);
+  CHECK(failover.Next().what == Do::kSend);
+}
+
 TEST_CASE("limits are reported by an answer's head, not at its end",
           "[failover]") {
   const bool stream = GENERATE(true, false);

@@ -176,6 +176,8 @@ void Disturb(Rotator& rotator, FakeProvider& provider, Stops& stops,
           Fault::Kind::kNotJson,   Fault::Kind::kErrorIn200,
           Fault::Kind::kNotHttp,   Fault::Kind::kSlow};
       constexpr std::array kStatuses = {400, 403, 408, 429, 500, 502, 503, 529};
+      // Those that were not met are no more, or a slow machine meets nothing else.
+      provider.ClearFaults();
       provider.Inject(
           {.kind = kKinds[static_cast<std::size_t>(dice.Below(8))],
            .status = kStatuses[static_cast<std::size_t>(dice.Below(8))],
@@ -254,12 +256,13 @@ TEST_CASE(
   CHECK(ok <= counts.served + counts.faults);
   CHECK(counts.served <= ok + all.unheard + all.outcomes[Outcome::kStopped] +
                              all.outcomes[Outcome::kCut]);
-  // A key that was refused for good is not used again, but by those who had it.
+  // A key that was refused for good is not used again, but by those who had it;
+  // who gave up before the answer does not know.
   for (int i = 0; i < kKeys; ++i) {
     if (!IsRevoked(i)) continue;
     CAPTURE(i);
-    CHECK(provider.Counts(KeyText(i)).refused <= kThreads);
-    CHECK(Row(rotator, fmt::format("key-{}", i)).state == KeyState::kFailed);
+    CHECK(provider.Counts(KeyText(i)).refused <=
+          kThreads + all.outcomes[Outcome::kStopped]);
   }
   for (const KeyStatus& row : rotator.Snapshot()) CHECK(row.in_flight == 0);
   // A quarter of the time is enough to have seen everything.

@@ -158,7 +158,7 @@ class Failover {
     if (state_ != State::kIdle) return;
     if (lease) {
       lease_ = std::move(lease);
-    } else if (Now() < wait_until_) {
+    } else if (!lease_ && Now() < wait_until_) {
       Finish(Outcome::kBusy);
     }
   }
@@ -183,7 +183,7 @@ class Failover {
   void OnHead(int status, Headers headers) {
     if (state_ != State::kInFlight) return;
     answer_->OnHead(status, std::move(headers));
-    if (!internal::IsSuccess(status)) return;
+    if (!internal::IsSuccess(status) || limits_told_) return;
     const auto limits =
         internal::LimitsIn(answer_->response().headers, options_);
     if (limits) rotator_.Settle(*lease_, {.limits = limits});
