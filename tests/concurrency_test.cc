@@ -24,24 +24,17 @@
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
+#include "tests/support/eventually.h"
 
 namespace keyrotator::concurrency_test {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::Eventually;
 using testing::ManualClock;
 
 // Far longer than anything here takes, even under a sanitizer.
 constexpr auto kLong = 30s;
-
-bool Eventually(const std::function<bool()>& condition) {
-  const auto give_up = std::chrono::steady_clock::now() + kLong;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > give_up) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 // A ManualClock that tells how many threads wait: whoever is about to wait asks
 // the clock to jump (see clock.h), and stands in the queue by then.

@@ -65,7 +65,7 @@ open my $main, '>', "$work/main.cc" or die "$!";
 print $main "#define CATCH_CONFIG_MAIN\n#include \"tests/support/catch.h\"\n";
 close $main;
 my @compiler = qw(clang++ -std=c++20 -O0 -w -fsanitize=address,undefined
-  -fno-sanitize-recover=all -DKEYROTATOR_TEST_VECTORS="tests/openai/vectors");
+  -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS -DKEYROTATOR_TEST_VECTORS="tests/openai/vectors");
 system(@compiler, '-I.', '-c', "$work/main.cc", '-o', "$work/main.o") == 0 or exit 2;
 
 srand($seed);

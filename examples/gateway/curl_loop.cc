@@ -1,6 +1,5 @@
 #include "gateway/curl_loop.h"
 
-#include <keyrotator/http/transfer.h>
 #include <keyrotator/http/url.h>
 
 #include <algorithm>
@@ -21,14 +20,6 @@ using keyrotator::TransportError;
 
 constexpr std::size_t kMostIdleHandles = 256;
 constexpr long kMostIdleConnections = 1024;
-
-// RFC 9110, 5.5: white space around a value is not part of it.
-std::string_view Trimmed(std::string_view text) {
-  constexpr std::string_view kBlank = " \t\r\n";
-  const std::size_t first = text.find_first_not_of(kBlank);
-  if (first == text.npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
-}
 
 }  // namespace
 
@@ -130,7 +121,7 @@ TransportError Transfer::ErrorOf(CURLcode code) const {
         .kind = kind, .message = origin_ + ": " + what, .maybe_sent = sent_};
   };
   if (sent_) {
-    if (head_size_ > keyrotator::internal::kMaxHead)
+    if (head_.too_large())
       return error(Kind::kLost, "its headers are above 256 KiB");
     switch (broke_ ? CURLE_GOT_NOTHING : code) {
       case CURLE_GOT_NOTHING:
@@ -181,23 +172,13 @@ std::size_t Transfer::OnHeaderLine(char* data, std::size_t, std::size_t size,
 
 bool Transfer::HeaderLine(std::string_view line) {
   if (begun_) return true;  // a trailer field
-  head_size_ += line.size();
-  if (head_size_ > keyrotator::internal::kMaxHead) return false;
-  line = Trimmed(line);
-  if (line.empty()) {
+  return head_.Line(line, [&](Headers fields) {
     long status = 0;
     curl_easy_getinfo(easy_, CURLINFO_RESPONSE_CODE, &status);
-    Headers headers = std::exchange(headers_, {});
-    if (status < 200) return true;
+    if (status < 200) return;
     begun_ = true;
-    receiver_.OnHead(static_cast<int>(status), std::move(headers));
-    return true;
-  }
-  const std::size_t colon = line.find(':');
-  if (colon == line.npos) return true;  // the status line
-  headers_.Add(std::string(line.substr(0, colon)),
-               std::string(Trimmed(line.substr(colon + 1))));
-  return true;
+    receiver_.OnHead(static_cast<int>(status), std::move(fields));
+  });
 }
 
 std::size_t Transfer::OnBody(char* data, std::size_t, std::size_t size,

@@ -18,6 +18,7 @@
 
 #include <curl/curl.h>
 #include <keyrotator/http/message.h>
+#include <keyrotator/http/transfer.h>
 #include <keyrotator/http/transport.h>
 #include <keyrotator/internal/secret_text.h>
 
@@ -96,8 +97,7 @@ class Transfer {
   CURL* easy_;
   curl_slist* fields_ = nullptr;
   std::string origin_;  // the part of the URL that may be shown
-  keyrotator::Headers headers_;
-  std::size_t head_size_ = 0;
+  keyrotator::internal::HeadReader head_;
   const bool repeatable_;
   bool begun_ = false;    // the head was given out
   bool sent_ = false;     // a byte of the request may have left

@@ -59,11 +59,12 @@ ProxyRequest::~ProxyRequest() {
   if (exchange_) exchange_->Stop();
   gateway_.kept_bytes -= reserved_;
   if (provider_ == nullptr) return;
+  if (!counted_) {  // the caller has gone
+    ++provider_->metrics.ended[ProviderMetrics::kGone];
+    Log("gone");
+  }
+  // Last: where nothing is in flight any more, all is counted.
   --provider_->metrics.in_flight;
-  if (counted_) return;
-  // The caller has gone.
-  ++provider_->metrics.ended[ProviderMetrics::kGone];
-  Log("gone");
 }
 
 // ---- The body ----

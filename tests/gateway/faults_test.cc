@@ -20,6 +20,17 @@ using keyrotator::testing::RawConnection;
 using keyrotator::testing::RawServer;
 using Kind = Fault::Kind;
 
+// Those that break an answer that has begun.
+constexpr Kind kAmidAnswer[] = {Kind::kTruncated, Kind::kResetInBody,
+                                Kind::kErrorIn200};
+
+// What comes of a request that meets `fault`.
+Answered AskUnder(const Fault& fault, FakeProvider& provider,
+                  const RunningGateway& gateway, const std::string& body) {
+  provider.Inject(fault);
+  return Ask(gateway.port(), Post("/v1/chat/completions", body));
+}
+
 TEST_CASE("a fault before the answer is mended by another attempt",
           "[gateway]") {
   FakeProvider provider({.keys = {{"sk-a", {}}}});
@@ -30,9 +41,7 @@ TEST_CASE("a fault before the answer is mended by another attempt",
           Fault{.kind = Kind::kNotJson}, Fault{.status = 500},
           Fault{.status = 503}, Fault{.status = 529}, Fault{.status = 502}}) {
       INFO(static_cast<int>(fault.kind) << " " << fault.status << " " << body);
-      provider.Inject(fault);
-      const Answered answer =
-          Ask(gateway.port(), Post("/v1/chat/completions", body));
+      const Answered answer = AskUnder(fault, provider, gateway, body);
       CHECK(answer.status == 200);
       CHECK(answer.whole);
       // A kept connection that dies unused is replaced by libcurl itself.
@@ -42,12 +51,9 @@ TEST_CASE("a fault before the answer is mended by another attempt",
     }
   }
   // And of a body that is judged whole.
-  for (const Kind kind :
-       {Kind::kTruncated, Kind::kResetInBody, Kind::kErrorIn200}) {
+  for (const Kind kind : kAmidAnswer) {
     INFO(static_cast<int>(kind));
-    provider.Inject({.kind = kind});
-    const Answered answer =
-        Ask(gateway.port(), Post("/v1/chat/completions", kChat));
+    const Answered answer = AskUnder({.kind = kind}, provider, gateway, kChat);
     CHECK(answer.status == 200);
     CHECK(answer.Header("x-keyrotator-attempts") == "2");
   }
@@ -56,12 +62,10 @@ TEST_CASE("a fault before the answer is mended by another attempt",
 TEST_CASE("a stream that breaks off ends with an error event", "[gateway]") {
   FakeProvider provider({.keys = {{"sk-secret-a", {}}}});
   RunningGateway gateway({ProviderAt(provider.base_url(), {"sk-secret-a"})});
-  for (const Kind kind :
-       {Kind::kTruncated, Kind::kResetInBody, Kind::kErrorIn200}) {
+  for (const Kind kind : kAmidAnswer) {
     INFO(static_cast<int>(kind));
-    provider.Inject({.kind = kind});
     const Answered answer =
-        Ask(gateway.port(), Post("/v1/chat/completions", kStream));
+        AskUnder({.kind = kind}, provider, gateway, kStream);
     CHECK(answer.status == 200);
     CHECK(answer.whole);
     CHECK(answer.body.starts_with("data: {\"choices\""));
@@ -111,9 +115,8 @@ TEST_CASE("a provider's own failure is passed on once retries are used up",
           "[gateway]") {
   FakeProvider provider({.keys = {{"sk-a", {}}}});
   RunningGateway gateway({ProviderAt(provider.base_url(), {"sk-a"})});
-  provider.Inject({.status = 500, .times = 3});
   const Answered answer =
-      Ask(gateway.port(), Post("/v1/chat/completions", kChat));
+      AskUnder({.status = 500, .times = 3}, provider, gateway, kChat);
   CHECK(answer.status == 500);
   CHECK(answer.body.find("The server had an error.") != std::string::npos);
   // And what is the caller's own fault at once, as it came.
@@ -145,7 +148,8 @@ TEST_CASE("a provider that falls silent is given up", "[gateway]") {
       peer.Write(
           "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
           "data: {\"choices\":[{\"delta\":{}}]}\n\n");
-      while (peer.Write(": still here\n\n")) std::this_thread::sleep_for(20ms);
+      while (peer.Drip(": still here\n\n", 5ms)) {
+      }
     });
     RunningGateway gateway({ProviderAt(provider.origin() + "/v1", {"sk-a"})},
                            options);

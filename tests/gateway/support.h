@@ -34,11 +34,13 @@
 #include "keyrotator/config/provider_config.h"
 #include "keyrotator/http/message.h"
 #include "keyrotator/testing/fake_provider.h"
+#include "tests/support/eventually.h"
 #include "tests/support/raw_server.h"
 
 namespace gateway::testing {
 
 using keyrotator::ProviderConfig;
+using keyrotator::testing::Eventually;
 using keyrotator::testing::FakeProvider;
 
 // The longest that a test waits for what must come.
@@ -56,17 +58,6 @@ inline ProviderConfig ProviderAt(const std::string& base_url,
   config.retry.max_backoff = std::chrono::milliseconds(20);
   config.retry.deadline = std::chrono::seconds(5);
   return config;
-}
-
-// Until `true`; false if that does not come.
-template <class Condition>
-bool Eventually(Condition condition) {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  return true;
 }
 
 class RunningGateway {
@@ -129,30 +120,20 @@ class Client {
       : fd_(keyrotator::testing::ConnectTo(port)), peer_(fd_) {}
 
   bool Send(std::string_view bytes) { return peer_.Write(bytes); }
+  // Byte by byte, up to the first that comes back; false if something did.
+  bool Drip(std::string_view bytes, std::chrono::milliseconds pause) {
+    return peer_.Drip(bytes, pause);
+  }
 
   // The next answer, up to its end, or what comes of it. To HEAD there comes no
   // body.
   Answered Read(bool to_head = false) {
     Answered answer = ReadHead();
-    if (answer.status == 0) return answer;
-    if (to_head || answer.status == 204 || answer.status == 304) {
-      answer.whole = true;
-    } else if (answer.Header("Transfer-Encoding") == "chunked") {
-      answer.whole = ReadChunks(answer.body);
-    } else if (const std::string size = answer.Header("Content-Length");
-               !size.empty()) {
-      answer.whole =
-          ReadBytes(std::strtoul(size.c_str(), nullptr, 10), answer.body);
-    } else {
-      while (Receive()) {
-      }
-      answer.body = std::exchange(read_, {});
-      answer.whole = !broken_;
-    }
+    if (answer.status != 0) ReadBody(answer, to_head);
     return answer;
   }
 
-  // The head alone; the body follows by ReadUntil.
+  // The head alone; the body follows by ReadBody or ReadUntil.
   Answered ReadHead() {
     Answered answer;
     std::string line;
@@ -167,6 +148,23 @@ class Client {
       }
     } while (answer.status == 100);
     return answer;
+  }
+
+  void ReadBody(Answered& answer, bool to_head = false) {
+    if (to_head || answer.status == 204 || answer.status == 304) {
+      answer.whole = true;
+    } else if (answer.Header("Transfer-Encoding") == "chunked") {
+      answer.whole = ReadChunks(answer.body);
+    } else if (const std::string size = answer.Header("Content-Length");
+               !size.empty()) {
+      answer.whole =
+          ReadBytes(std::strtoul(size.c_str(), nullptr, 10), answer.body);
+    } else {
+      while (Receive()) {
+      }
+      answer.body = std::exchange(read_, {});
+      answer.whole = !broken_;
+    }
   }
 
   // What comes up to and with `end`, raw; less if the connection ends.

@@ -17,6 +17,7 @@ namespace keyrotator::http_transfer_test {
 namespace {
 
 using internal::Delivery;
+using internal::HeadReader;
 using internal::IdlePool;
 using internal::kNever;
 using internal::Nanos;
@@ -191,6 +192,34 @@ struct Line {
   std::string origin;
   int number = 0;
 };
+
+TEST_CASE("a head is read line by line, each 1xx for itself", "[transfer]") {
+  HeadReader reader;
+  std::vector<std::string> heads;
+  const auto on_end = [&](const Headers& fields) {
+    std::string text;
+    for (const auto& [name, value] : fields) text += name + "=" + value + ";";
+    heads.push_back(text);
+  };
+  for (const char* line :
+       {"HTTP/1.1 103 Early Hints\r\n", "Link: a\r\n", "\r\n",
+        "HTTP/1.1 200 OK\r\n", "A:b:c\r\n", "B: \t x y \t\r\n", "C:\r\n", "\n"})
+    CHECK(reader.Line(line, on_end));
+  CHECK(heads == std::vector<std::string>{"Link=a;", "A=b:c;B=x y;C=;"});
+}
+
+TEST_CASE("a head may be of 256 KiB, with those before it", "[transfer]") {
+  HeadReader reader;
+  int ended = 0;
+  const auto on_end = [&](const Headers&) { ++ended; };
+  const std::string half = "A: " + std::string((128 << 10) - 4, 'a') + "\n";
+  CHECK(reader.Line(half, on_end));
+  CHECK(reader.Line(half, on_end));
+  CHECK_FALSE(reader.too_large());
+  CHECK_FALSE(reader.Line("\n", on_end));
+  CHECK(reader.too_large());
+  CHECK(ended == 0);
+}
 
 TEST_CASE("of idle connections the last used is taken, the oldest dropped",
           "[transfer]") {

@@ -27,6 +27,8 @@ TEST_CASE("a duration is a number directly followed by its unit",
   CHECK(Parsed("2d") == Span(48h).count());
   CHECK(Parsed("0s") == 0);
   CHECK(Parsed("007s") == Span(7s).count());
+  // What stands behind the text is none of it.
+  CHECK_FALSE(Parsed(std::string_view("12s").substr(0, 1)));
 }
 
 TEST_CASE("decimals are exact", "[duration]") {

@@ -118,6 +118,15 @@ TEST_CASE("what a pool has for a request counts each key once", "[outlook]") {
   CHECK(outlook.counts.available == 0);
   CHECK(outlook.counts.cooling == 1);
   CHECK(outlook.next == 10 * kSecond);
+
+  bench.keys[0].gate.Shut(kNever, 1, bench.keys[0].id);
+  bench.keys[1].SetCap(1);
+  bench.keys[1].holds += Slot::kLease;
+  outlook = LookAt(slots, &bench.scope, {}, 0);
+  CHECK(outlook.counts.available == 0);
+  CHECK(outlook.counts.cooling == 0);
+  CHECK(outlook.counts.failed == 1);
+  CHECK(outlook.counts.busy == 1);
 }
 
 TEST_CASE("a row names the scopes that are held back or have limits",

@@ -231,7 +231,7 @@ class CurlTransfer {
     if (code == CURLE_OK && delivery_.begun()) return std::nullopt;
     if (sent_) {
       return Error(Kind::kLost,
-                   head_size_ > kMaxHead
+                   head_.too_large()
                        ? "its headers are above 256 KiB"
                        : WhyLost(broke_ ? CURLE_GOT_NOTHING : code));
     }
@@ -373,32 +373,14 @@ class CurlTransfer {
   // False: there are too many.
   bool HeaderLine(std::string_view line) {
     if (delivery_.begun()) return true;  // a trailer field
-    head_size_ += line.size();
-    if (head_size_ > kMaxHead) return false;
-    line = Trimmed(line);
-    if (line.empty()) {
+    return head_.Line(line, [&](Headers fields) {
       const int status =
           static_cast<int>(connection_.Get(CURLINFO_RESPONSE_CODE));
-      Headers headers = std::exchange(headers_, {});
       // Neither 1xx nor parts of a head are life: they may come without end.
-      if (status < 200) return true;
+      if (status < 200) return;
       active_ = true;
-      delivery_.Head(status, std::move(headers));
-      return true;
-    }
-    const std::size_t colon = line.find(':');
-    if (colon == line.npos) return true;  // the status line
-    headers_.Add(std::string(line.substr(0, colon)),
-                 std::string(Trimmed(line.substr(colon + 1))));
-    return true;
-  }
-
-  // RFC 9110, 5.5: white space around a value is not part of it.
-  static std::string_view Trimmed(std::string_view text) {
-    constexpr std::string_view kBlank = " \t\r\n";
-    const std::size_t first = text.find_first_not_of(kBlank);
-    if (first == text.npos) return {};
-    return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+      delivery_.Head(status, std::move(fields));
+    });
   }
 
   struct ListDelete {
@@ -417,8 +399,7 @@ class CurlTransfer {
   std::optional<Upload> upload_;  // if the request has a source
   Patience patience_;
   std::unique_ptr<curl_slist, ListDelete> fields_;
-  Headers headers_;
-  std::size_t head_size_ = 0;
+  HeadReader head_;
   curl_off_t taken_ = 0;  // of the body, by the peer
   bool sent_ = false;     // a byte of the request may have left
   bool broke_ = false;    // on a kept connection, and may not be sent again

@@ -1,9 +1,9 @@
 // File: http/transfer.h
 //
 // What a transport needs and no HTTP library offers: refusing a request that
-// cannot be sent as it is, handing an answer to a sink through code that
-// must not see exceptions, bounds in time that tell silence from life, and
-// keeping connections for the next request.
+// cannot be sent as it is, reading a head that may come without end, handing an
+// answer to a sink through code that must not see exceptions, bounds in time that
+// tell silence from life, and keeping connections for the next request.
 //
 // Example: bounds in time.
 //   keyrotator::HttpRequest request{.idle_timeout = 2min};
@@ -156,6 +156,42 @@ class Upload {
 // All fields of an answer, with those of 1xx before it: nothing but a mistake or
 // an attack sends more, and without end.
 inline constexpr std::size_t kMaxHead = std::size_t{256} << 10;
+
+// Reads the fields of an answer from lines, as libcurl hands them out. For one
+// thread.
+class HeadReader {
+ public:
+  // One line. At the blank one `on_end` is called with the fields since the last:
+  // of a 1xx, or of the answer. False: they are above kMaxHead.
+  template <class OnEnd>
+  bool Line(std::string_view line, OnEnd&& on_end) {
+    size_ += line.size();
+    if (too_large()) return false;
+    line = Trimmed(line);
+    if (line.empty()) {
+      on_end(std::exchange(fields_, {}));
+      return true;
+    }
+    const std::size_t colon = line.find(':');
+    if (colon == line.npos) return true;  // the status line
+    fields_.Add(std::string(line.substr(0, colon)),
+                std::string(Trimmed(line.substr(colon + 1))));
+    return true;
+  }
+  bool too_large() const { return size_ > kMaxHead; }
+
+ private:
+  // RFC 9110, 5.5: white space around a value is not part of it.
+  static std::string_view Trimmed(std::string_view text) {
+    constexpr std::string_view kBlank = " \t\r\n";
+    const std::size_t first = text.find_first_not_of(kBlank);
+    if (first == text.npos) return {};
+    return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+  }
+
+  Headers fields_;
+  std::size_t size_ = 0;
+};
 
 // How long a transfer may take to end once the sink is done.
 inline constexpr std::chrono::milliseconds kLinger{1'000};
