@@ -127,6 +127,7 @@ TEST_CASE("what a pool has for a request counts each key once", "[outlook]") {
   CHECK(outlook.counts.cooling == 0);
   CHECK(outlook.counts.failed == 1);
   CHECK(outlook.counts.busy == 1);
+  bench.keys[1].holds -= Slot::kLease;
 }
 
 TEST_CASE("a row names the scopes that are held back or have limits",
