@@ -56,7 +56,7 @@ inline ProviderConfig ProviderAt(const std::string& base_url,
   }
   config.retry.initial_backoff = std::chrono::milliseconds(5);
   config.retry.max_backoff = std::chrono::milliseconds(20);
-  config.retry.deadline = std::chrono::minutes(1);
+  config.retry.deadline = std::chrono::seconds(20);
   return config;
 }
 
