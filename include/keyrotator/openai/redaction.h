@@ -44,6 +44,7 @@ void RedactAnswer(const Rotator& rotator, Verdict& verdict,
     response.body.resize(std::min(response.body.size(), kMaxErrorBody));
     RedactText(rotator, response.body);
   }
+  if (response.headers.empty()) return;
   // Most quote none: one look at them all tells.
   std::string values;
   for (const Headers::Field& field : response.headers)
