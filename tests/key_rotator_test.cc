@@ -418,6 +418,20 @@ TEST_CASE("a failed key returns on trial after retry_failed_after",
   CHECK(pool.rotator.Pick());
 }
 
+TEST_CASE("the end of a failed key's trial brings it back, if nobody marks it",
+          "[rotator]") {
+  Pool pool("A", {.retry_failed_after = seconds(30)});
+  pool.rotator.MarkFailed("secret-A");
+  pool.clock.Advance(seconds(30));
+  std::optional<Lease> trial = pool.rotator.Pick();
+  REQUIRE(trial);
+  CHECK_FALSE(pool.rotator.Pick());
+  trial.reset();
+  const auto one = pool.rotator.Pick();
+  const auto two = pool.rotator.Pick();
+  CHECK((one && two));
+}
+
 // --- Cooldowns ---
 
 TEST_CASE("at exactly the deadline the key is back, and not before",
@@ -1069,6 +1083,25 @@ TEST_CASE("a late refusal does not change the pace", "[rotator][pace][S12]") {
   rotator.MarkRateLimited(*late);
   CHECK(rotator.Pick());
   CHECK(rotator.NextAvailable() == clock.now() + seconds(10));
+}
+
+TEST_CASE("a place in the queue that is assigned to gives up its own",
+          "[rotator]") {
+  Pool pool("A");
+  pool.rotator.MarkRateLimited("secret-A", seconds(10));
+  std::string served;
+  const auto say = [&](const char* name) {
+    return [&served, name](const Lease&) { served += name; };
+  };
+  auto one = pool.rotator.WhenUsable({}, say("one "));
+  auto two = pool.rotator.WhenUsable({}, say("two "));
+  REQUIRE((one && two));
+  *one = std::move(*two);
+  auto& same = *one;
+  *one = std::move(same);
+  pool.clock.Advance(seconds(10));
+  pool.rotator.Poll();
+  CHECK(served == "two ");
 }
 
 TEST_CASE("WhenUsable calls with a lease, at once or when a key returns",

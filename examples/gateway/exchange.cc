@@ -18,12 +18,9 @@ constexpr std::chrono::seconds kTransferLinger{1};
 
 // What the caller gets to see of the headers of an answer that is passed on: a
 // provider may echo the key that it was sent.
-Headers WithoutKey(const Rotator& rotator, const Lease& lease, Headers from) {
+Headers WithoutKeys(const Rotator& rotator, const Headers& from) {
   Headers to;
-  for (const auto& [name, value] : from) {
-    const bool echoes = value.find(lease.Reveal()) != std::string::npos;
-    to.Add(name, echoes ? rotator.Redact(value) : value);
-  }
+  for (const auto& [name, value] : from) to.Add(name, rotator.Redact(value));
   return to;
 }
 
@@ -173,8 +170,7 @@ void Exchange::OnHead(int status, Headers headers) {
   head_came_ = true;
   status_ = status;
   patience_ = steady_clock::now() + loop_.gateway.options.limits.answer_silence;
-  if (status < 300)
-    headers_ = WithoutKey(provider_.rotator, failover_.key(), headers);
+  if (status < 300) headers_ = WithoutKeys(provider_.rotator, headers);
   failover_.OnHead(status, std::move(headers));
 }
 

@@ -305,9 +305,12 @@ class KeyRotator {
         [](Table& table, internal::Nanos now) { return table.Snapshot(now); });
   }
 
-  // `text` with every secret of the pool replaced by its key's name, in the
-  // JSON-escaped form, too, and with those of removed keys that are still lent.
-  // Linear in the text; it holds no lock meanwhile.
+  // `text` with every secret of the pool, and of removed keys that are still
+  // lent, replaced by its key's name: as it is, escaped in JSON or a URL, and, if
+  // it has 12 bytes or more, in base64, alone or amid a text as "user:KEY" (up to
+  // a character at each end, which its neighbours decide, too). What was encoded
+  // twice is not found, but for base64 that is escaped. Linear in the text; it
+  // holds no lock meanwhile.
   std::string Redact(std::string_view text) const {
     return table_->Redact(text);
   }

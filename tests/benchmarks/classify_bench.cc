@@ -4,7 +4,11 @@
 // that was allocated at once beyond the response itself).
 //
 // Aims: 64 MiB of an error and 100,000-deep nesting under 50 ms and 4 MiB; a
-// success of 1 MB under 1 ms.
+// success of 1 MB under 1 ms. On one core of 2.4 GHz 18 ms and 3.9 MiB at most, and
+// 0.5 ms. What no provider sends misses it: 64 MiB of quotes take 390 ms, of
+// `"error":null,` 150 ms. To look at a block at a time (and let the compiler make
+// vectors of it) helped there with clang++ alone, and took twice as long for the
+// success of 1 MB.
 
 #include <benchmark/benchmark.h>
 
@@ -138,6 +142,23 @@ void SuccessOf64MiB(benchmark::State& state) {
   Run(state, 200, R"({"b64":")" + std::string(64 << 20, 'x') + R"("})");
 }
 BENCHMARK(SuccessOf64MiB)->Unit(benchmark::kMillisecond);
+
+// What a look for an error has to stop at most often.
+void HostileOf64MiB(benchmark::State& state, int status, const char* part) {
+  Run(state, status, "{" + Repeat(part, 64 << 20));
+}
+BENCHMARK_CAPTURE(HostileOf64MiB, quotes, 200, "\"")
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(HostileOf64MiB, backslashes, 200, R"("\\\"\n)")
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(HostileOf64MiB, errors, 200, R"("error":null,)")
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(HostileOf64MiB, nested, 200, R"("error":{)")
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(HostileOf64MiB, nested_in_429, 429, R"("error":{)")
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(HostileOf64MiB, brackets, 200, "[")
+    ->Unit(benchmark::kMillisecond);
 
 void Nesting100000Deep(benchmark::State& state) {
   Run(state, 429, R"({"error":)" + Repeat("[", 100'000));

@@ -217,6 +217,9 @@ TEST_CASE("each error says where it is and what was expected", "[yaml]") {
       {Provider("    auth: { header: 'X Key' }\n"),
        "5:21: providers[0].auth.header: expected the name of a header, such as "
        "Authorization"},
+      {Provider("    auth: { prefix: [Bearer] }\n"),
+       "5:21: providers[0].auth.prefix: expected text (\"\" for none), "
+       "found a list"},
       {Provider("    auth: { prefix: \"a\\n\" }\n"),
        "5:21: providers[0].auth.prefix: a byte that cannot stand in a header"},
       {Provider("    cooldown: 60 s\n"),

@@ -129,9 +129,11 @@ void Run(Cell& cell) {
   const Span deadline = stalls ? Span(kStall) : Span(kLong);
   if (cell.bound == Bound::kDeadline) call.deadline = deadline;
 
-  OpenAIClient client(stage.base_url(), rotator,
-                      Transport({.ca_file = stage.ca_file(), .proxy = ""}),
-                      options);
+  OpenAIClient client(
+      stage.base_url(), rotator,
+      Telling<Transport>{Transport({.ca_file = stage.ca_file(), .proxy = ""}),
+                         &play},
+      options);
   const std::string body = fmt::format(
       R"({{"model":"m","stream":{},"messages":[{{"role":"user","content":"{}"}}]}})",
       cell.streamed, std::string(cell.fault->request_size, 'x'));

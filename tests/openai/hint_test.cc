@@ -28,6 +28,9 @@ TEST_CASE("a quota's reset is what the error itself says", "[hint]") {
   CHECK(Reset(R"({"error":{"message":"Resets in 13 days."}})") == 24h * 13);
   CHECK(Reset(R"({"error":{"message":"reset at 2026-01-16 12:00 UTC"}})") ==
         24h);
+  // OpenRouter's.
+  CHECK(Reset(R"({"error":{"message":"x","metadata":{"headers":)"
+              R"({"X-RateLimit-Reset":"1768482000000"}}}})") == 1h);
 }
 
 TEST_CASE("what may be a bucket's wait is no reset of a quota", "[hint]") {

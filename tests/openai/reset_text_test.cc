@@ -44,6 +44,14 @@ TEST_CASE("a date without a zone is China's, or UTC's if that has passed",
   CHECK(Find("reset at 2026-08-01 13:00") == At(2026, 8, 1, 13h));
 }
 
+TEST_CASE("an offset that no zone has is left aside", "[reset_text]") {
+  const auto without = Find("reset at 2026-09-01 00:00:00");
+  REQUIRE(without);
+  CHECK(Find("reset at 2026-09-01 00:00:00+24:00") == without);
+  CHECK(Find("reset at 2026-09-01 00:00:00+01:60") == without);
+  CHECK(Find("reset at 2026-09-01 00:00:00+01:0") == without);
+}
+
 TEST_CASE("no date, none to come, or one of something else is no reset",
           "[reset_text]") {
   for (const char* text :

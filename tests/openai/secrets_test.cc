@@ -132,6 +132,11 @@ std::string EmittedUnder(const WireFault& fault, bool streamed) {
   play.more_headers =
       fmt::format("X-Echo: Bearer {0}\r\nX-Json: {1}\r\nX-Url: {2}\r\n",
                   kSecret, InJson(kSecret), InUrl(kSecret));
+  for (const std::string before : {"", "user:", "Bearer "}) {
+    play.more_headers +=
+        fmt::format("X-Base64: {}\r\n",
+                    leaks_internal::InBase64(before + kSecret + ":", 0));
+  }
   const Stage stage(fault, play);
   std::mutex mutex;
   std::ostringstream out;
@@ -192,6 +197,7 @@ TEST_CASE("nothing that is emitted under any fault shows a key",
   CHECK(emitted.find("X-Echo: Bearer [prod]") != emitted.npos);
   CHECK(emitted.find("X-Json: [prod]") != emitted.npos);
   CHECK(emitted.find("X-Url: [prod]") != emitted.npos);
+  CHECK(emitted.find("X-Base64: [prod]") != emitted.npos);
   CheckClean(emitted);
 }
 

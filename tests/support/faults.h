@@ -35,6 +35,8 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/http/message.h"
+#include "keyrotator/http/transport.h"
 #include "tests/support/raw_server.h"
 #include "tests/support/self_signed.h"
 
@@ -71,6 +73,12 @@ class Play {
   }
   // Somebody came who should not have.
   void Strayed() { Count(strayed_); }
+  // A transport came back from a send.
+  void Tried() { Count(tried_); }
+  void AwaitTried() {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, kPlayBound, [&] { return tried_ > 0; });
+  }
 
   int sends() const { return Read(sends_); }
   int delivered() const { return Read(delivered_); }
@@ -115,6 +123,7 @@ class Play {
   int delivered_ = 0;
   int strayed_ = 0;
   int ready_ = 0;
+  int tried_ = 0;
   std::optional<Clock::time_point> stopped_at_;
 };
 
@@ -508,6 +517,21 @@ inline std::vector<WireFault> AllWireFaults() {
   return faults;
 }
 
+// A transport that tells when it has come back.
+template <class Transport>
+struct Telling {
+  std::optional<TransportError> Send(const HttpRequest& request,
+                                     ResponseSink& sink,
+                                     const std::stop_token& stop) {
+    auto error = transport.Send(request, sink, stop);
+    play->Tried();
+    return error;
+  }
+
+  Transport transport;
+  Play* play;
+};
+
 // The servers of one fault. Its clients must have left when it is destroyed.
 class Stage {
  public:
@@ -528,11 +552,15 @@ class Stage {
         fault_.script(actor);
       });
     }
-    // Nobody will say that the fault is half its way.
+    // No script says when the fault is half its way.
     if (play.stops && !fault.script) {
-      timer_ = std::jthread([&play] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
-        play.Stop();
+      stopper_ = std::jthread([this] {
+        if (deaf_) {
+          deaf_->AwaitCaller();
+        } else {
+          play_.AwaitTried();
+        }
+        play_.Stop();
       });
     }
   }
@@ -572,7 +600,7 @@ class Stage {
   std::optional<DeafPort> deaf_;
   std::optional<RawServer> elsewhere_;
   std::optional<RawServer> server_;
-  std::jthread timer_;
+  std::jthread stopper_;
 };
 
 }  // namespace keyrotator::testing

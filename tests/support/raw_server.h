@@ -23,13 +23,19 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
+#include <iomanip>
+#include <ios>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "tests/support/eventually.h"
 
 namespace keyrotator::testing {
 
@@ -85,13 +91,33 @@ class DeafPort : public BoundSocket {
   DeafPort() {
     listen(fd(), 0);
     for (int& filler : fillers_) filler = ConnectTo(port(), SOCK_NONBLOCK);
+    waiting_ = Waiting();
   }
   ~DeafPort() {
     for (const int filler : fillers_) close(filler);
   }
 
+  // Waits until somebody tries to connect; false if nobody does.
+  bool AwaitCaller() const {
+    return Eventually([&] { return Waiting() > waiting_; });
+  }
+
  private:
+  // How many sockets have asked for a connection, and got none. A line of the
+  // file has both addresses and a state, of which 02 is SYN_SENT.
+  int Waiting() const {
+    std::ostringstream sought;
+    sought << " 0100007F:" << std::uppercase << std::hex << std::setw(4)
+           << std::setfill('0') << port() << " 02 ";
+    std::ifstream sockets("/proc/net/tcp");
+    int count = 0;
+    for (std::string line; std::getline(sockets, line);)
+      count += line.find(sought.str()) != std::string::npos ? 1 : 0;
+    return count;
+  }
+
   int fillers_[4];
+  int waiting_ = 0;
 };
 
 // One end of a connection. For one thread, but Shutdown.

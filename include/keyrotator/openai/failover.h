@@ -432,7 +432,7 @@ class Failover {
   // Keeps what came of the send, without a secret.
   void Record(Verdict verdict) {
     HttpResponse response = answer_->TakeResponse();
-    internal::RedactAnswer(rotator_, *lease_, verdict, response);
+    internal::RedactAnswer(rotator_, verdict, response);
     AddToTrail(verdict.kind, response.status, verdict.code);
     verdict_ = std::move(verdict);
     if (response.status != 0) response_ = std::move(response);

@@ -5,14 +5,13 @@
 //
 // Example:
 //   keyrotator::Verdict verdict = keyrotator::Classify(response);
-//   keyrotator::internal::RedactAnswer(rotator, lease, verdict, response);
+//   keyrotator::internal::RedactAnswer(rotator, verdict, response);
 
 #ifndef KEYROTATOR_OPENAI_REDACTION_H_
 #define KEYROTATOR_OPENAI_REDACTION_H_
 
 #include <algorithm>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "keyrotator/http/message.h"
@@ -33,28 +32,26 @@ void RedactVerdict(const Rotator& rotator, Verdict& verdict) {
   RedactText(rotator, verdict.code);
 }
 
-// What is no success may quote any key, anywhere; of its body 256 KiB are kept.
-// Of a success the body is the
-// model's own and stays as it is; its headers are looked through for the key of
-// `lease`, which it was sent with.
+// An answer may quote any key in any of its headers. Of a success the body is the
+// model's own and stays as it is; of what is none 256 KiB of the body are kept,
+// without the keys.
 template <class Rotator>
-void RedactAnswer(const Rotator& rotator, const Lease& lease, Verdict& verdict,
+void RedactAnswer(const Rotator& rotator, Verdict& verdict,
                   HttpResponse& response) {
   RedactVerdict(rotator, verdict);
-  const std::string_view secret = lease.Reveal();
-  const auto echoes = [&](const Headers::Field& field) {
-    return field.value.find(secret) != std::string::npos;
-  };
-  const Headers& headers = response.headers;
   if (verdict.kind != VerdictKind::kOk) {
     // A success that turned out to be none may be of any size.
     response.body.resize(std::min(response.body.size(), kMaxErrorBody));
     RedactText(rotator, response.body);
-  } else if (std::none_of(headers.begin(), headers.end(), echoes)) {
-    return;
   }
+  if (response.headers.empty()) return;
+  // Most quote none: one look at them all tells.
+  std::string values;
+  for (const Headers::Field& field : response.headers)
+    values.append(field.value).append("\n");
+  if (rotator.Redact(values) == values) return;
   Headers clean;
-  for (const Headers::Field& field : headers) {
+  for (const Headers::Field& field : response.headers) {
     std::string value = field.value;
     RedactText(rotator, value);
     clean.Add(field.name, std::move(value));

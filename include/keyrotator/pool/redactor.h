@@ -1,7 +1,8 @@
 // File: pool/redactor.h
 //
 // Redactor: takes the pool's secrets out of a text that came from elsewhere.
-// Providers echo keys in their errors, as they are or escaped in JSON or a URL.
+// Providers echo keys in their errors: as they are, escaped in JSON or a URL, and,
+// with the header that they came in, as base64.
 //
 // It is made once for a set of keys and only read from then on, so threads that
 // redact hold no lock.
@@ -9,6 +10,7 @@
 #ifndef KEYROTATOR_POOL_REDACTOR_H_
 #define KEYROTATOR_POOL_REDACTOR_H_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <string>
@@ -71,19 +73,43 @@ constexpr std::size_t SpelledLength(std::string_view text,
   return length;
 }
 
+// The characters of base64 that `secret` alone decides where it stands behind
+// `before` other bytes: all but at most one at each end.
+inline SecretText InBase64(std::string_view secret, std::size_t before) {
+  constexpr std::string_view kAlphabet =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const std::size_t start = (8 * before + 5) / 6;
+  const std::size_t end = 8 * (before + secret.size()) / 6;
+  std::string encoded(end - start, '=');
+  std::size_t bit = 6 * start - 8 * before;
+  for (char& c : encoded) {
+    const std::size_t byte = bit / 8;
+    unsigned bits = static_cast<unsigned char>(secret[byte]) * 256U;
+    if (byte + 1 < secret.size())
+      bits += static_cast<unsigned char>(secret[byte + 1]);
+    c = kAlphabet[(bits >> (10 - bit % 8)) % 64];
+    bit += 6;
+  }
+  return encoded;
+}
+
 class Redactor {
  public:
-  // None of the values may be empty. Linear.
+  // None of the values may be empty. In base64 those of 12 bytes and more are
+  // found: what shorter ones leave could stand in a text by chance. Linear.
   explicit Redactor(std::vector<Secret> secrets)
-      : secrets_(std::move(secrets)) {
-    starts_[static_cast<unsigned char>('\\')] = true;
-    starts_[static_cast<unsigned char>('%')] = true;
+      : secrets_(WithBase64(std::move(secrets))) {
+    places_[static_cast<unsigned char>('\\')] = kAnywhere;
+    places_[static_cast<unsigned char>('%')] = kAnywhere;
     for (const Secret& secret : secrets_) {
       const std::string_view prefix =
           std::string_view(secret.value).substr(0, kPrefix);
       by_prefix_[prefix].push_back(&secret);
       lengths_[prefix.size()] = true;
-      starts_[static_cast<unsigned char>(prefix[0])] = true;
+      for (std::size_t i = 0; i < prefix.size(); ++i)
+        places_[static_cast<unsigned char>(prefix[i])] |= 1U << i;
+      for (std::size_t i = prefix.size(); i < kPrefix; ++i)
+        for (unsigned& places : places_) places |= 1U << i;
     }
   }
   Redactor(const Redactor&) = delete;
@@ -95,33 +121,73 @@ class Redactor {
   std::string operator()(std::string_view text) const {
     std::string redacted;
     redacted.reserve(text.size());
-    while (!text.empty()) {
-      if (starts_[static_cast<unsigned char>(text[0])]) {
-        if (const Match match = LongestAt(text); match.secret != nullptr) {
-          redacted.append("[").append(match.secret->name).append("]");
-          text.remove_prefix(match.length);
-          continue;
-        }
+    for (;;) {
+      const std::size_t plain = static_cast<std::size_t>(
+          std::ranges::find_if(text, [this](char c) { return MayBe(c, 0); }) -
+          text.begin());
+      redacted.append(text, 0, plain);
+      text.remove_prefix(plain);
+      if (text.empty()) return redacted;
+      if (const Match match = LongestAt(text); match.secret != nullptr) {
+        redacted.append("[").append(match.secret->name).append("]");
+        text.remove_prefix(match.length);
+      } else {
+        redacted.push_back(text[0]);
+        text.remove_prefix(1);
       }
-      redacted.push_back(text[0]);
-      text.remove_prefix(1);
     }
-    return redacted;
   }
 
  private:
   // Secrets are found by their first characters: as many as each has, up to
   // this.
   static constexpr std::size_t kPrefix = 4;
+  static constexpr unsigned kAnywhere = (1U << kPrefix) - 1;
+  static constexpr std::size_t kMinBase64 = 12;
 
   struct Match {
     const Secret* secret = nullptr;
     std::size_t length = 0;
   };
 
+  // The same, and what base64 makes of them, wherever it groups their bytes.
+  static std::vector<Secret> WithBase64(std::vector<Secret> secrets) {
+    const std::size_t count = secrets.size();
+    secrets.reserve(4 * count);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (secrets[i].value.text().size() < kMinBase64) continue;
+      for (const std::size_t before : {0U, 1U, 2U}) {
+        SecretText standard = InBase64(secrets[i].value, before);
+        // The alphabet of URLs differs for secrets that have one of >?~.
+        if (standard.text().find_first_of("+/") != std::string::npos) {
+          std::string url = standard.text();
+          std::replace(url.begin(), url.end(), '+', '-');
+          std::replace(url.begin(), url.end(), '/', '_');
+          secrets.push_back({std::move(url), secrets[i].name});
+        }
+        secrets.push_back({std::move(standard), secrets[i].name});
+      }
+    }
+    return secrets;
+  }
+
+  // Whether a secret may have `c` at `place`, or there be escaped.
+  bool MayBe(char c, std::size_t place) const {
+    return (places_[static_cast<unsigned char>(c)] & (1U << place)) != 0;
+  }
+  // A quick look, which most of a text does not pass.
+  bool MayStart(std::string_view text) const {
+    for (std::size_t i = 0; i < std::min(kPrefix, text.size()); ++i) {
+      if (!MayBe(text[i], i)) return false;
+      if (text[i] == '\\' || text[i] == '%') break;  // takes several places
+    }
+    return true;
+  }
+
   // The longest secret at the front of `text`.
   Match LongestAt(std::string_view text) const {
     Match best;
+    if (!MayStart(text)) return best;
     std::array<char, kPrefix> plain{};
     std::size_t position = 0;
     for (std::size_t n = 1; n <= kPrefix && position < text.size(); ++n) {
@@ -151,7 +217,8 @@ class Redactor {
   const std::vector<Secret> secrets_;
   std::unordered_map<std::string_view, std::vector<const Secret*>> by_prefix_;
   std::array<bool, kPrefix + 1> lengths_{};  // that some prefix has
-  std::array<bool, 256> starts_{};           // characters that begin one
+  // For each character a bit for each place of a prefix at which it may stand.
+  std::array<unsigned, 256> places_{};
 };
 
 }  // namespace keyrotator::internal
