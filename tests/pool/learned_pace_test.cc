@@ -118,6 +118,26 @@ TEST_CASE("refusals and nothing else make the pauses longer, up to a minute",
   CHECK(before == 60 * kSecond);
 }
 
+TEST_CASE("at the time that is told a lease fits, at the slowest pace too",
+          "[learned_pace]") {
+  LearnedPace pace;
+  pace.Refuse(kQuarter, kSecond, 0);
+  const Nanos opened = kQuarter;
+  pace.HoldUntil(opened);
+  // Refused again at once: one in a minute, and a little slower.
+  const PacePlace first = pace.Take(opened);
+  pace.HoldUntil(opened + pace.Refuse(0, kSecond, opened, 0, first, 1e-12));
+  const Nanos again = pace.WhenFits(opened);
+  pace.Take(again);
+  pace.Succeed(again + kMillisecond);
+  for (const double spare : {0.0, 2.0}) {
+    CAPTURE(spare);
+    const Nanos when = pace.WhenFits(again + kMillisecond, spare);
+    CHECK(when > again + 60 * kSecond);
+    CHECK(pace.Fits(when, spare));
+  }
+}
+
 TEST_CASE("a key that is spent for a day is asked about a hundred times in it",
           "[learned_pace]") {
   LearnedPace pace;

@@ -54,9 +54,9 @@ class LearnedPace {
   Nanos WhenFits(Nanos now, double spare = 0) const {
     if (Fits(now, spare)) return now;
     const double wait = std::ceil(WaitFor(1 + Left(spare) - credit_));
-    return SaturatingAdd(credit_time_, wait < static_cast<double>(kMaxGap)
+    return SaturatingAdd(credit_time_, wait < static_cast<double>(kNever)
                                            ? static_cast<Nanos>(wait)
-                                           : kMaxGap);
+                                           : kNever);
   }
 
   // A lease goes out.
@@ -66,12 +66,21 @@ class LearnedPace {
     --credit_;
     return {++leased_, now};
   }
-
-  // A lease that was taken since the last refusal served its request.
-  void Succeed(Nanos now) {
+  // Several are to go out; or less than 0 of them, if some did not.
+  void TakeLot(double count, Nanos now) {
     if (!known()) return;
+    Flow(now);
+    credit_ -= count;
+    leased_ = static_cast<std::uint64_t>(
+        std::max(0.0, static_cast<double>(leased_) + count));
+  }
+
+  // A lease that was taken since the last refusal served its request; or
+  // several did.
+  void Succeed(Nanos now, std::uint64_t count = 1) {
+    if (!known() || count == 0) return;
     Flow(now);  // until now the speed was another
-    ++served_;
+    served_ += count;
     if (searching_ == Search::kWindow && now > opened_) {
       rate_ = std::max(rate_, 2 * static_cast<double>(served_) /
                                   static_cast<double>(now - opened_));
@@ -122,6 +131,35 @@ class LearnedPace {
           std::min(SaturatingAdd(pause_, pause_), std::max(longest, kMaxGap));
     return pause_ = std::max({hint, Pause(), in_vain});
   }
+
+  // The same, where leases and answers are counted in lots: of those that went
+  // out no more were let through than the answers so far speak for.
+  Nanos RefuseInLots(Nanos hint, Nanos guess, Nanos now, Nanos longest) {
+    return Refuse(hint, guess, now, longest,
+                  {std::min(leased_, 3 * served_ + 6), now});
+  }
+
+  // What others found, for what it is worth here: another refusal weighs more.
+  void Seed(double rate, Nanos now) {
+    if (known()) return;
+    SetRate(rate);
+    sampled_ = kEnough;
+    sampled_time_ = sampled_ / rate_;
+    pause_ = static_cast<Nanos>(kGap / rate_);
+    refused_ = refused_lease_ = opened_ = credit_time_ = now;
+  }
+
+  // Nobody counted for so long: that time does not count.
+  void Skip(Nanos span) {
+    if (!known()) return;
+    for (Nanos* time :
+         {&refused_, &refused_lease_, &vain_since_, &opened_, &credit_time_})
+      *time = SaturatingAdd(*time, span);
+  }
+
+  double Credit(Nanos now) const { return CreditAt(now); }
+  // Per nanosecond; 0: not known.
+  double rate() const { return rate_; }
 
   // Nothing goes out before `until`; then one, and from there at the pace.
   void HoldUntil(Nanos until) {
