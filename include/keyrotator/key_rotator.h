@@ -337,6 +337,11 @@ class KeyRotator {
 
   Clock& clock() const { return table_->clock(); }
 
+  // For Fleet (fleet/fleet.h), which may outlive the rotator.
+  std::shared_ptr<internal::FleetMember> fleet_member() const {
+    return table_.shared;
+  }
+
  private:
   using SharedTable = internal::SharedTable<Policy, Clock>;
   using Table = typename SharedTable::Table;

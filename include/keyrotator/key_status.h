@@ -116,10 +116,14 @@ struct KeyEvent {
     kNoKeyLeft,
     // MarkNoAccess.
     kNoAccess,
+    // The fleet did not answer: soon the keys go on by what is known here. And it
+    // answered again.
+    kFleetLost,
+    kFleetBack,
   };
   Kind kind = Kind::kAdded;
   // The key that changed; where a group cools or returns, the one that was
-  // marked. Empty for kNoKeyLeft.
+  // marked. Empty for kNoKeyLeft, kFleetLost and kFleetBack.
   KeyId id = {};
   std::string name = {};
   std::string group = {};
@@ -146,6 +150,10 @@ constexpr std::string_view ToString(KeyEvent::Kind kind) {
       return "no key left";
     case KeyEvent::Kind::kNoAccess:
       return "no access";
+    case KeyEvent::Kind::kFleetLost:
+      return "fleet lost";
+    case KeyEvent::Kind::kFleetBack:
+      return "fleet back";
   }
   return "unknown";
 }
@@ -214,7 +222,7 @@ struct fmt::formatter<keyrotator::KeyEvent> : fmt::formatter<std::string_view> {
   auto format(const keyrotator::KeyEvent& event, Context& context) const {
     using Kind = keyrotator::KeyEvent::Kind;
     std::string text(event.name);
-    if (event.kind != Kind::kNoKeyLeft) text.push_back(' ');
+    if (!text.empty()) text.push_back(' ');
     text += ToString(event.kind);
     const bool no_access = event.kind == Kind::kNoAccess;
     if (!event.scope.empty())

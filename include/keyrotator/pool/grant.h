@@ -32,6 +32,7 @@ struct Grant {
   bool is_counted = false;  // in Scope::in_flight
   ShadowBucket::Note note;
   PacePlace place;
+  std::uint64_t fleet_epoch = 0;  // FleetShare::epoch when it was taken
 };
 
 }  // namespace keyrotator::internal

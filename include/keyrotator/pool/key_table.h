@@ -28,9 +28,11 @@
 #include <vector>
 
 #include "keyrotator/api_key.h"
+#include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/pick_hint.h"
+#include "keyrotator/pool/fleet_desk.h"
 #include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/outlook.h"
 #include "keyrotator/pool/picks.h"
@@ -107,6 +109,7 @@ class KeyTable {
         (queue == Queue::kInLine && hint.initial_window > 0) ||
         !scope.queue.empty();
     const bool found = TryPick(scope, hint, held_back, grant);
+    if (fleet_.is_joined()) fleet_.Count(pool_, scope, hint, found);
     if (found == scope.is_dry) NoteDrought(pool_, scope, hint, !found);
     return found;
   }
@@ -176,6 +179,33 @@ class KeyTable {
     During(now,
            [&] { AccessDenied(pool_, scopes_.Of(scope), slot, cooldown); });
   }
+
+  // --- The fleet ---
+
+  void JoinFleet(FleetTerms terms) { fleet_.Join(std::move(terms)); }
+  void LeaveFleet() {
+    if (closed_) return;
+    During(pool_.now, [&] { fleet_.Leave(pool_, scopes_.All()); });
+  }
+  // What is to be told now, and then either what came back or that nothing did.
+  FleetAsk AskFleet(Nanos period, Nanos now) {
+    FleetAsk ask;
+    if (closed_) return ask;
+    During(now, [&] { ask = fleet_.Ask(pool_, period, scopes_.All()); });
+    return ask;
+  }
+  void HearFleet(const FleetAsk& ask, const FleetReply& reply, Nanos now) {
+    if (closed_) return;
+    During(now,
+           [&] { fleet_.Hear(pool_, Finder(), scopes_.All(), ask, reply); });
+  }
+  void MissFleet(const FleetAsk& ask) {
+    if (!closed_) fleet_.Miss(pool_, Finder(), ask);
+  }
+  // Whether there is something to tell at once; and whether a caller found no
+  // key since the last message.
+  bool is_fleet_urgent() const { return pool_.is_news_urgent; }
+  bool is_fleet_thirsty() const { return fleet_.is_thirsty(); }
 
   // --- The keys ---
 
@@ -310,6 +340,10 @@ class KeyTable {
            });
   }
 
+  auto Finder() {
+    return [this](std::string_view name) { return scopes_.Find(name); };
+  }
+
   // The keys have changed: what is kept by their indices moves along.
   void Rearrange(const Roster::Change& change) {
     if (!change.moved_to.empty()) {
@@ -356,6 +390,7 @@ class KeyTable {
 
   Pool pool_;
   Scopes<Policy> scopes_;
+  FleetDesk fleet_;
   bool closed_ = false;
 };
 

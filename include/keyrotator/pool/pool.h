@@ -60,10 +60,11 @@ struct Pool {
         events(options.on_event != nullptr) {}
 
   const RotatorOptions options;
-  Nanos now = kLongAgo;       // never goes back
-  std::uint64_t tickets = 0;  // leases so far
-  bool is_metered = false;    // a bucket or a pace depends on the time
-  bool has_output = false;    // see KeyTable
+  Nanos now = kLongAgo;         // never goes back
+  std::uint64_t tickets = 0;    // leases so far
+  bool is_metered = false;      // a bucket or a pace depends on the time
+  bool has_output = false;      // see KeyTable
+  bool is_news_urgent = false;  // a fleet should hear of it at once
 
   Roster roster;
   ReadyLists ready;

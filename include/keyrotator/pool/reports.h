@@ -77,7 +77,7 @@ inline void Served(Pool& pool, Slot& slot, Grant* grant) {
       grant->scope->is_unnamed() ? group.gate : standing->gate;
   // A request is one success, however often it is told.
   if (!std::exchange(grant->served, true) && limited.IsFresh(grant->ticket))
-    standing->Serve(pool.now);
+    standing->Serve(*grant, pool.now);
   pool.Changed(*standing);
 }
 
@@ -117,6 +117,16 @@ inline Cooldown DefaultGuess(const RotatorOptions& options) {
           .max_guess_pause = options.max_guess_pause};
 }
 
+// A fresh lease was refused; `paced`: there are no limits to go by. Whether the
+// fleet knows better how long to wait.
+inline bool TellFleet(Pool& pool, const Grant& grant,
+                      const FleetRefusal& refusal, bool paced) {
+  Standing* const standing = grant.scope->Find(*grant.slot->group);
+  if (standing == nullptr || standing->share() == nullptr) return false;
+  pool.is_news_urgent = true;
+  return standing->RefuseShared(grant, refusal, pool.now) && paced;
+}
+
 inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
                         const Report& report) {
   ++slot.rate_limits;
@@ -142,10 +152,22 @@ inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
 
   const bool begins = !gate.is_shut();
   const Nanos hint = std::max<Nanos>(report.retry_after.count(), 0);
+  // Whether how long to wait is a guess, after which one tries it alone.
+  bool is_guess = hint == 0 && paced == nullptr;
+  Nanos span = hint > 0 ? hint : GuessSpan(guess, gate.windows());
+  if (in_scope && fresh) {
+    const FleetRefusal refusal{.hint = hint,
+                               .guess = GuessSpan(guess, 0),
+                               .longest = guess.max_guess_pause.count()};
+    if (TellFleet(pool, *grant, refusal, paced != nullptr)) {
+      // The ledger will say how long.
+      paced = nullptr;
+      if (hint == 0) return pool.Changed(grant->scope->Get(group));
+    }
+  }
   // Inside a window, or from before the last one, only the provider's word is
   // news.
   if (hint == 0 && !(fresh && begins)) return;
-  Nanos span = hint > 0 ? hint : GuessSpan(guess, gate.windows());
   if (paced != nullptr && fresh && begins)
     span = paced->Refuse(*grant, hint, span, pool.now,
                          guess.max_guess_pause.count(), grant->scope->peers);
@@ -154,7 +176,7 @@ inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
   if (begins) {
     gate.Shut(until, pool.tickets + 1, slot.id);
     // A pace lets out one at a time anyway.
-    gate.SetGuess(hint == 0 && paced == nullptr);
+    gate.SetGuess(is_guess);
     if (fresh) gate.Escalate();
   } else if (!gate.Lengthen(until)) {
     return;
@@ -212,6 +234,8 @@ inline void LearnLimits(Pool& pool, const Grant& grant,
   if (!standing.Learn(grant, limits, OthersInFlight(scope, group), pool.now) ||
       !standing.bucket().known())
     return;
+  if (standing.share() != nullptr && !standing.share()->is_on())
+    pool.is_news_urgent = true;
   pool.Meter(standing);
   pool.Changed(standing);
   pool.waiters.Wake(scope);

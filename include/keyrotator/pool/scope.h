@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
 #include "keyrotator/pick_hint.h"
 #include "keyrotator/pool/access.h"
@@ -28,6 +29,19 @@
 namespace keyrotator::internal {
 
 struct Waiter;
+
+// What a fleet has to know of a scope, or said of it.
+struct FleetScope {
+  std::string id;           // its name there; empty: not named yet
+  FleetAmounts arrived{};   // requests and their tokens, since the last message
+  FleetAmounts arrivals{};  // the same, smoothed, a message
+  FleetAmounts want{};      // as it was told last
+  // As FleetScopeAsk has them.
+  double carry = 0;
+  std::int64_t slot = -1;
+  double part = 1;
+  std::size_t turn = 0;  // the group that is told of first
+};
 
 struct Scope {
   // `table_now` is the table's time, which outlives the scope.
@@ -90,6 +104,7 @@ struct Scope {
   }
   // Numbers of the groups that started with one lease since callers wait.
   std::vector<std::uint32_t> restarted;
+  FleetScope fleet;
   Timer cost_timer;  // when the first may be served whose cost is in the way
 
   Standing* Find(const Group& group) const {

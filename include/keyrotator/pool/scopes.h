@@ -58,6 +58,14 @@ class Scopes {
     const auto found = scopes_.find(name);
     return found == scopes_.end() ? nullptr : found->second.get();
   }
+  Scope* Find(std::string_view name) {
+    return const_cast<Scope*>(std::as_const(*this).Find(name));
+  }
+  std::vector<Scope*> All() {
+    std::vector<Scope*> all;
+    ForEach([&](Scope& scope) { all.push_back(&scope); });
+    return all;
+  }
 
   template <class Function>
   void ForEach(Function function) {

@@ -18,6 +18,7 @@
 #include <limits>
 
 #include "keyrotator/clock.h"
+#include "keyrotator/fleet_messages.h"
 #include "keyrotator/limits.h"
 
 namespace keyrotator::internal {
@@ -71,6 +72,38 @@ class ShadowBucket {
               const RateLimits& said, bool refused, Nanos now) {
     Learn(0, said.requests, lease, others_in_flight, refused, now);
     Learn(1, said.tokens, lease, 0, refused, now);
+  }
+
+  // Others took so much.
+  void TakeForeign(const FleetAmounts& amounts, Nanos now) {
+    for (std::size_t i = 0; i < 2; ++i) {
+      Dimension& dimension = dimensions_[i];
+      if (dimension.limit <= 0 || amounts[i] <= 0) continue;
+      dimension.leased += amounts[i];
+      dimension.SetLevel(dimension.LevelAt(now) - amounts[i], now);
+    }
+  }
+  // What others know of it, where nothing is known here.
+  void Seed(const std::array<FleetLimit, 2>& limits, Nanos now) {
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (limits[i].limit <= 0) continue;
+      Dimension& dimension = dimensions_[i];
+      dimension.limit = limits[i].limit;
+      dimension.rate = limits[i].rate;
+      dimension.reserve = i == 0 ? kReserve : 0;
+      dimension.SetLevel(limits[i].level, now);
+    }
+  }
+  // What is known here, for others; a dimension without a rate is left out.
+  std::array<FleetLimit, 2> Limits(Nanos now) const {
+    std::array<FleetLimit, 2> limits;
+    for (std::size_t i = 0; i < 2; ++i) {
+      const Dimension& dimension = dimensions_[i];
+      if (dimension.limit > 0 && dimension.rate > 0)
+        limits[i] = {dimension.limit, dimension.rate, dimension.LevelAt(now),
+                     dimension.reserve};
+    }
+    return limits;
   }
 
   // Whether a request of `tokens` would be admitted, as far as is known, and

@@ -21,8 +21,11 @@
 
 #include "keyrotator/api_key.h"
 #include "keyrotator/clock.h"
+#include "keyrotator/fleet_messages.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/pick_hint.h"
+#include "keyrotator/pool/fleet_desk.h"
+#include "keyrotator/pool/fleet_member.h"
 #include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/key_table.h"
 #include "keyrotator/pool/redactor.h"
@@ -70,7 +73,7 @@ struct LoopWaiter : Waiter, std::enable_shared_from_this<LoopWaiter> {
 
 // Thread-safe. Leases share it with the rotator, which they may outlive.
 template <class Policy, class Clock>
-class SharedTable final : public LeaseHost {
+class SharedTable final : public LeaseHost, public FleetMember {
  public:
   using Table = KeyTable<Policy>;
 
@@ -79,7 +82,7 @@ class SharedTable final : public LeaseHost {
         clock_(std::move(the_clock)) {}
 
   Clock& clock() { return clock_; }
-  Nanos Now() { return NanosNow(clock_); }
+  Nanos Now() override { return NanosNow(clock_); }
 
   // Gives up the keys. Leases that are out keep theirs.
   void Close() {
@@ -188,6 +191,46 @@ class SharedTable final : public LeaseHost {
     Finish(lock);
   }
 
+  // --- The fleet ---
+
+  void JoinFleet(FleetTerms terms, std::function<void()> wake) override {
+    const std::lock_guard lock(mutex_);
+    table_.JoinFleet(std::move(terms));
+    wake_fleet_ =
+        std::make_shared<const std::function<void()>>(std::move(wake));
+  }
+  void LeaveFleet() override {
+    const std::lock_guard lock(mutex_);
+    table_.LeaveFleet();
+    wake_fleet_ = nullptr;
+  }
+  FleetAsk AskFleet(Nanos period) override {
+    const Nanos now = Now();
+    std::unique_lock lock(mutex_);
+    FleetAsk ask = table_.AskFleet(period, now);
+    Finish(lock);
+    return ask;
+  }
+  void HearFleet(const FleetAsk& ask, const FleetReply& reply) override {
+    const Nanos now = Now();
+    std::unique_lock lock(mutex_);
+    table_.HearFleet(ask, reply, now);
+    Finish(lock);
+  }
+  void MissFleet(const FleetAsk& ask) override {
+    std::unique_lock lock(mutex_);
+    table_.MissFleet(ask);
+    Finish(lock);
+  }
+  bool IsFleetUrgent() override {
+    const std::lock_guard lock(mutex_);
+    return table_.is_fleet_urgent();
+  }
+  bool IsFleetThirsty() override {
+    const std::lock_guard lock(mutex_);
+    return table_.is_fleet_thirsty();
+  }
+
   // Takes the lock for a moment only.
   std::string Redact(std::string_view text) {
     std::shared_ptr<const Redactor> redactor;
@@ -256,8 +299,13 @@ class SharedTable final : public LeaseHost {
     // These may call the rotator, so the lock is not held.
     const std::vector<KeyEvent> events = table_.TakeEvents();
     const bool deliver = !calls_.empty();
+    std::shared_ptr<const std::function<void()>> wake_fleet;
+    if (wake_fleet_ != nullptr &&
+        (table_.is_fleet_urgent() || table_.is_fleet_thirsty()))
+      wake_fleet = wake_fleet_;
     Nanos next = table_.next_due();
     lock.unlock();
+    if (wake_fleet != nullptr) (*wake_fleet)();
     for (const KeyEvent& event : events) table_.options().on_event(event);
     if (deliver) next = Deliver(lock);
     return next;
@@ -290,6 +338,7 @@ class SharedTable final : public LeaseHost {
   Nanos wakes_at_ = kNever;             // when that is
   std::vector<std::shared_ptr<LoopWaiter>> calls_;  // to be made
   bool is_delivering_ = false;  // some thread makes the calls
+  std::shared_ptr<const std::function<void()>> wake_fleet_;  // null: none
   std::atomic<bool> needs_now_{false};
   [[no_unique_address]] Clock clock_;
 };

@@ -36,7 +36,8 @@ class LeaseHost {
 struct Group {
   // Indexes what a scope keeps per group; used again once the group is gone.
   std::uint32_t number = 0;
-  std::string name;  // empty: the group of one key without a group
+  std::string name;      // empty: the group of one key without a group
+  std::string fleet_id;  // its name in the fleet; empty: not named yet
   std::vector<Slot*> members;
   Gate gate;    // key-wide cooldowns
   Timer timer;  // when `gate` opens

@@ -11,9 +11,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "keyrotator/internal/time.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/pool/fleet_share.h"
 #include "keyrotator/pool/gate.h"
 #include "keyrotator/pool/grant.h"
 #include "keyrotator/pool/learned_pace.h"
@@ -42,16 +44,47 @@ class Standing {
   const ShadowBucket& bucket() const { return bucket_; }
   bool is_low() const { return low_; }
 
-  // Whether the bucket or the pace says how many requests may go out.
-  bool is_metered() const { return bucket_.known() || pace_.known(); }
+  // What the fleet granted; null without one.
+  FleetShare* share() const { return share_.get(); }
+  // A new one tells what is known here.
+  FleetShare& GetShare(Nanos now) {
+    if (share_ == nullptr) {
+      share_ = std::make_unique<FleetShare>(pace_.rate());
+      if (bucket_.rated()) share_->Report(bucket_.Limits(now), now);
+    }
+    return *share_;
+  }
+  // Whether that says how many requests may go out.
+  bool IsShared(Nanos now) const {
+    return share_ != nullptr && share_->is_on() &&
+           (bucket_.rated() || !share_->IsLeft(now));
+  }
+
+  // Whether the bucket, the pace or the fleet says how many requests may go out.
+  bool is_metered() const {
+    return bucket_.known() || pace_.known() ||
+           (share_ != nullptr && share_->is_on());
+  }
   // Whether a request of `tokens` may go out, as far as these know; one that
   // `yields` leaves something to others.
   bool Fits(double tokens, Nanos now, bool yields = false) const {
+    if (IsShared(now)) {
+      return share_->Fits(tokens, now) &&
+             (!share_->IsAlone(now) || !bucket_.rated() ||
+              bucket_.Fits(tokens, now));
+    }
     return bucket_.Fits(tokens, now, yields ? kSpare : 0) &&
            (bucket_.rated() || pace_.Fits(now, yields ? kSpareCredit : 0));
   }
   // When it may, if no other does before.
   Nanos WhenFits(double tokens, Nanos now, bool yields = false) const {
+    if (IsShared(now)) {
+      const Nanos when = share_->WhenFits(tokens, now);
+      if (!bucket_.rated()) return std::min(when, share_->leaves());
+      return share_->IsAlone(now)
+                 ? std::max(when, bucket_.WhenFits(tokens, now))
+                 : when;
+    }
     const Nanos when = bucket_.WhenFits(tokens, now, yields ? kSpare : 0);
     return bucket_.rated()
                ? when
@@ -82,6 +115,11 @@ class Standing {
       grant.trials |= Grant::kSlowStart;
     }
     if (bucket_.known()) grant.note = bucket_.Take(cost, now);
+    if (share_ != nullptr) {
+      share_->Take(cost, now);
+      grant.fleet_epoch = share_->epoch();
+      if (IsShared(now)) return;
+    }
     grant.place = pace_.Take(now);
   }
 
@@ -92,7 +130,35 @@ class Standing {
     if (grant.ticket < reported_ticket_) return false;
     reported_ticket_ = grant.ticket;
     bucket_.Report(grant.note, others_in_flight, limits, grant.refused, now);
+    if (share_ != nullptr && bucket_.rated())
+      share_->Report(bucket_.Limits(now), now);
     return true;
+  }
+
+  // A fresh lease was refused. Whether the fleet, not the pace here, learns from
+  // it.
+  bool RefuseShared(const Grant& grant, const FleetRefusal& refusal,
+                    Nanos now) {
+    if (share_->is_on() && !IsShared(now)) return false;
+    share_->Refuse(grant.fleet_epoch, refusal, now);
+    return share_->is_on();
+  }
+
+  void LeaveFleet(Nanos now) {
+    if (share_ != nullptr && share_->is_on() && share_->pace() > 0)
+      SeedPace(share_->OwnPace(), now);
+    share_ = nullptr;
+  }
+
+  // The ledger's reply to what was told of this group.
+  void HearFleet(const FleetFact& told, const FleetAnswer& said,
+                 const FleetReply& reply, Nanos asked, Nanos period,
+                 double chance, Nanos now) {
+    if (!share_->Hear(told, said, reply, asked, period, chance, now)) return;
+    bucket_.TakeForeign(said.foreign, now);
+    if (!bucket_.known()) bucket_.Seed(said.limits, now);
+    // For when the fleet is left.
+    if (said.pace > 0) SeedPace(share_->OwnPace(), share_->leaves());
   }
 
   // The pace learns from refusals only where the bucket has no rate.
@@ -111,7 +177,10 @@ class Standing {
     if (pace_.known()) pace_.HoldUntil(until);
   }
   // A fresh lease served its request.
-  void Serve(Nanos now) {
+  void Serve(const Grant& grant, Nanos now) {
+    if (share_ != nullptr && grant.fleet_epoch == share_->epoch())
+      share_->Serve(now);
+    if (IsShared(now)) return;
     if (pace_.known()) pace_.Succeed(now);
   }
 
@@ -134,8 +203,14 @@ class Standing {
   static constexpr double kSpare = 0.05;
   static constexpr double kSpareCredit = 2;
 
+  void SeedPace(double rate, Nanos now) {
+    pace_ = LearnedPace();
+    pace_.Seed(rate, now);
+  }
+
   Scope& scope_;
   Group& group_;
+  std::unique_ptr<FleetShare> share_;
   ShadowBucket bucket_;
   // Used where the bucket has no rate.
   LearnedPace pace_;

@@ -1,0 +1,148 @@
+// File: fleet_messages.h
+//
+// What a process tells a fleet, and what it is told. The processes of a fleet
+// use the same keys; a ledger that they share says how many requests each may
+// send, ahead of time: a process asks in the background, and Pick looks only at
+// what it was granted.
+//
+// No absolute time is in a message, for clocks differ: spans only. Keys, groups
+// and scopes are named by what Exchange::NameOf makes of them.
+//
+// Example: an exchange of your own.
+//   struct Nobody final : keyrotator::Exchange {
+//     std::optional<keyrotator::FleetReply> Send(
+//         const keyrotator::FleetAsk&) override {
+//       return std::nullopt;
+//     }
+//     std::string error() const override { return "nobody is there"; }
+//     std::string NameOf(std::string_view, std::string_view) const override {
+//       return "the only one";
+//     }
+//   };
+
+#ifndef KEYROTATOR_FLEET_MESSAGES_H_
+#define KEYROTATOR_FLEET_MESSAGES_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "keyrotator/internal/time.h"
+
+namespace keyrotator {
+
+// Requests, then tokens.
+using FleetAmounts = std::array<double, 2>;
+
+// A dimension of a provider's bucket, as a process believes it to be.
+struct FleetLimit {
+  double limit = 0;    // 0: not known
+  double rate = 0;     // what flows back, per nanosecond
+  double level = 0;    // what is left
+  double reserve = 0;  // what is kept in hand
+};
+
+// How long to wait after a refusal.
+struct FleetRefusal {
+  internal::Nanos hint = 0;     // as the provider said, 0 if it did not
+  internal::Nanos guess = 0;    // else
+  internal::Nanos longest = 0;  // and at most, where nothing is served
+};
+
+// What a process has to tell of one group in one scope.
+struct FleetFact {
+  std::string group;
+  // Counts the refusals that the ledger learned a pace from; what belongs to an
+  // older one is void.
+  std::uint64_t epoch = 0;
+  FleetAmounts spent{};    // by leases since the last message
+  double served = 0;       // requests, of leases of this epoch
+  FleetAmounts held{};     // what the last reply granted ...
+  std::int64_t slot = -1;  // ... and in which slot of the ledger's time
+  FleetAmounts seen{};     // FleetAnswer::total, as last told
+  // A lease of this epoch was refused.
+  bool refused = false;
+  FleetRefusal refusal;
+  // The provider said what is left.
+  std::optional<std::array<FleetLimit, 2>> reported;
+  // A pace, per nanosecond, that the ledger no longer knows; 0: none.
+  double seed_rate = 0;
+};
+
+struct FleetScopeAsk {
+  std::string scope;
+  FleetAmounts want{};        // until the next message
+  std::vector<double> costs;  // in tokens, of those who wait, first come first
+  FleetAmounts last_want{};   // `want` of the last message ...
+  std::int64_t slot = -1;     // ... and the slot in which it was counted
+  double carry = 0;           // FleetScopeReply::carry of the last reply
+  double part = 1;            // of the groups that the facts are of
+  std::vector<FleetFact> facts;
+};
+
+struct FleetAsk {
+  // For how long a reply counts, from when it was asked for; and the length of
+  // the ledger's slots. The same for all.
+  static constexpr internal::Nanos kLease = 2'000'000'000;
+
+  internal::Nanos period = 0;  // until the next message
+  std::int64_t slot = -1;      // in which this process was counted last
+  bool alone = false;          // it went on by itself since its last message
+  bool leaves = false;  // it wants nothing any more, and is not to be counted
+  std::vector<FleetScopeAsk> scopes;
+};
+
+// A request that may be sent, `in` so much time after the reply was made.
+struct FleetGrant {
+  internal::Nanos in = 0;
+  double cost = 0;  // tokens
+};
+
+struct FleetAnswer {
+  // Whether the ledger can say how much is left. If not, the process goes on as
+  // if it were alone.
+  bool known = false;
+  std::uint64_t epoch = 0;
+  std::vector<FleetGrant> grants;      // the earliest first
+  FleetAmounts total{};                // spent by all, ever
+  FleetAmounts foreign{};              // by others, since the last message
+  internal::Nanos gate = 0;            // nothing is to be sent for so long
+  std::array<FleetLimit, 2> limits{};  // without reserves
+  double pace = 0;  // learned where no limits are known, per nanosecond
+};
+
+struct FleetScopeReply {
+  double carry = 0;  // what is left of this process's fair part
+  std::vector<FleetAnswer> answers = {};  // in the order of the facts
+};
+
+struct FleetReply {
+  std::int64_t slot = -1;
+  double processes = 1;                      // that were heard of lately
+  bool plenty = false;                       // more could be had at once
+  std::vector<FleetScopeReply> scopes = {};  // in the order of the ask
+};
+
+// A way to the ledger.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  // The reply, or none, and then error() says why. It may block, for a bounded
+  // time. Called by one thread at a time.
+  virtual std::optional<FleetReply> Send(const FleetAsk& ask) = 0;
+  // Why the last Send had no reply. Without secrets.
+  virtual std::string error() const = 0;
+  // What a key, a group or a scope is called in messages: the same in every
+  // process of the fleet, and nothing from which a key could be found out.
+  // `kind` tells them apart. Called under the rotator's lock, once for each.
+  virtual std::string NameOf(std::string_view kind,
+                             std::string_view value) const = 0;
+};
+
+}  // namespace keyrotator
+
+#endif  // KEYROTATOR_FLEET_MESSAGES_H_

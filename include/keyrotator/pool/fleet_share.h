@@ -1,0 +1,280 @@
+// File: pool/fleet_share.h
+//
+// FleetShare: what one process may send of a group's limit in a scope, as the
+// ledger of its fleet granted it: whole requests, each from a time on, until the
+// lease on them is over. Then the process is alone, and goes on with its part of
+// the rate, and after a while as if there were no fleet. It reads no clock; `now`
+// is a parameter.
+
+#ifndef KEYROTATOR_POOL_FLEET_SHARE_H_
+#define KEYROTATOR_POOL_FLEET_SHARE_H_
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "keyrotator/fleet_messages.h"
+#include "keyrotator/internal/time.h"
+
+namespace keyrotator::internal {
+
+class FleetShare {
+ public:
+  // `pace` was learned here before, per nanosecond; 0: none was.
+  explicit FleetShare(double pace = 0) : pace_(pace) {}
+
+  // Whether the ledger says how much may go out, and not what is known here.
+  bool is_on() const { return on_; }
+  // Whether what it said has run out.
+  bool IsAlone(Nanos now) const { return now >= expires_; }
+  // When it is as if there were no fleet, if nothing is heard until then.
+  Nanos leaves() const { return SaturatingAdd(expires_, kWhile); }
+  bool IsLeft(Nanos now) const { return now >= leaves(); }
+
+  // Whether a request of `cost` tokens may go out; what is not a number above 0 is
+  // not known, and counts as none.
+  bool Fits(double cost, Nanos now) const {
+    if (IsAlone(now)) return CreditAt(now) >= 1 - kSlack;
+    return next_ < grants_.size() && grants_[next_] <= now &&
+           purse_ >= std::min(Known(cost), token_limit_) * (1 - kSlack);
+  }
+  // When it may, if nothing else changes; never kNever, since there will be news.
+  Nanos WhenFits(double cost, Nanos now) const {
+    if (Fits(cost, now)) return now;
+    if (!IsAlone(now)) {
+      Nanos when = std::min(expires_, SaturatingAdd(now, period_));
+      if (next_ < grants_.size() && grants_[next_] > now)
+        when = std::min(when, grants_[next_]);
+      return std::max(when, now + 1);
+    }
+    const double wait = share_ > 0
+                            ? std::min((1 - CreditAt(now)) / share_, kLongest)
+                            : kLongest;
+    const Nanos since = std::max({now, credit_time_, expires_});
+    return since + static_cast<Nanos>(wait) + 1;
+  }
+
+  // A lease goes out.
+  void Take(double cost, Nanos now) {
+    if (on_ && IsAlone(now)) {
+      credit_ = std::max(0.0, CreditAt(now) - 1);
+      credit_time_ = now;
+      return;
+    }
+    ++spent_[0];
+    spent_[1] += Known(cost);
+    if (next_ < grants_.size()) ++next_;
+    purse_ = std::max(0.0, purse_ - Known(cost));
+  }
+  // A lease of this epoch served its request.
+  void Serve(Nanos now) {
+    if (on_ && IsAlone(now)) {
+      share_ *= kFaster;
+    } else {
+      ++served_;
+    }
+  }
+  // A lease of `epoch` was refused. What was granted is void, and the ledger is
+  // to be told.
+  void Refuse(std::uint64_t epoch, const FleetRefusal& refusal, Nanos now) {
+    if (on_ && IsAlone(now)) {
+      share_ *= kSlower;
+      credit_ = 0;
+      credit_time_ = SaturatingAdd(
+          now, refusal.hint > 0 ? refusal.hint
+                                : std::min(refusal.guess, kLongestGuess));
+      return;
+    }
+    if (epoch != epoch_) return;
+    refused_ = true;
+    refusal_ = refusal;
+    Drop();
+  }
+  // The provider said what is left.
+  void Report(const std::array<FleetLimit, 2>& limits, Nanos now) {
+    reported_ = true;
+    for (std::size_t i = 0; i < 2; ++i) last_level_[i] = limits[i].level;
+    // Alone: where much is left, others seem to leave theirs.
+    const FleetLimit& said = limits[0];
+    if (on_ && IsAlone(now) &&
+        said.level > 0.1 * said.limit + 2 + 2 * said.reserve) {
+      credit_ = CreditAt(now) + 1;
+      credit_time_ = now;
+    }
+  }
+
+  std::uint64_t epoch() const { return epoch_; }
+  // Whether there is something to tell, or to give back.
+  bool has_news() const {
+    return held_[0] > 0 || spent_[0] > 0 || refused_ || reported_;
+  }
+  // Whether the ledger has lost what it knew.
+  bool is_forgotten() const { return forgotten_; }
+  double pace() const { return pace_; }
+  // The pace to begin with where the fleet is left: others may have nothing to send
+  // any more, so it is more than its part.
+  double OwnPace() const { return pace_ * std::max(kLeast, part_); }
+
+  // --- The messages ---
+
+  // All but what the provider reported: `limits` is that, where it was.
+  FleetFact Tell(const std::array<FleetLimit, 2>& limits, Nanos now) {
+    FleetFact fact;
+    fact.epoch = epoch_;
+    fact.spent = std::exchange(spent_, {});
+    fact.served = std::exchange(served_, 0.0);
+    fact.held = held_;
+    fact.slot = slot_;
+    fact.seen = seen_;
+    fact.refused = std::exchange(refused_, false);
+    fact.refusal = refusal_;
+    mine_ += fact.spent[0];
+    const bool is_rated = limits[0].rate > 0 || limits[1].rate > 0;
+    if (forgotten_ && is_rated) reported_ = true;
+    if ((!on_ || forgotten_) && !is_rated) fact.seed_rate = pace_;
+    if (std::exchange(reported_, false) && is_rated) {
+      fact.reported = limits;
+      // Alone, what flowed back since the report is not known to be there.
+      if (on_ && IsAlone(now)) {
+        for (std::size_t i = 0; i < 2; ++i)
+          (*fact.reported)[i].level =
+              std::min((*fact.reported)[i].level, last_level_[i]);
+      }
+    }
+    return fact;
+  }
+  // There was no reply: it is to be told again.
+  void Untell(const FleetFact& fact) {
+    if (fact.epoch != epoch_) return;
+    mine_ -= fact.spent[0];
+    for (std::size_t i = 0; i < 2; ++i) spent_[i] += fact.spent[i];
+    served_ += fact.served;
+    refused_ = refused_ || fact.refused;
+    reported_ = reported_ || fact.reported.has_value();
+  }
+
+  // The reply to what `told` was a part of, asked at `asked`. `chance`, from 0 to
+  // 1, spreads the processes out that are alone. False if the ledger knows
+  // nothing of the group.
+  bool Hear(const FleetFact& told, const FleetAnswer& said,
+            const FleetReply& reply, Nanos asked, Nanos period, double chance,
+            Nanos now) {
+    seen_ = said.total;
+    slot_ = reply.slot;
+    all_ += told.spent[0] + said.foreign[0];
+    mine_ *= kFade;
+    all_ *= kFade;
+    forgotten_ = on_ && !said.known;
+    if (forgotten_) {
+      expires_ = std::min(expires_, now);
+      return false;
+    }
+    if (said.known && !std::exchange(on_, true)) credit_ = chance;
+    const bool is_new_epoch = said.epoch != epoch_;
+    epoch_ = said.epoch;
+    const auto gone = is_new_epoch ? FleetAmounts{} : spent_;
+    if (is_new_epoch) {
+      spent_ = {};
+      served_ = 0;
+    }
+    held_ = {};
+    for (const FleetGrant& grant : said.grants) {
+      ++held_[0];
+      held_[1] += grant.cost;
+    }
+    if (!refused_) {
+      Drop();
+      for (const FleetGrant& grant : said.grants) {
+        grants_.push_back(SaturatingAdd(now, grant.in));
+      }
+      next_ = std::min(static_cast<std::size_t>(gone[0]), grants_.size());
+      purse_ = std::max(0.0, held_[1] - gone[1]);
+    }
+    expires_ = SaturatingAdd(asked, FleetAsk::kLease);
+    period_ = period;
+    token_limit_ = said.limits[1].limit;
+    part_ = 1 / reply.processes;
+    if (all_ > 0) part_ = std::min(1.0, 0.9 * mine_ / all_ + 0.1 * part_);
+    pace_ = said.pace;
+    const double rate = said.pace > 0 ? said.pace : said.limits[0].rate;
+    share_ = kBelow * rate * part_;
+    credit_time_ = expires_;
+    return on_;
+  }
+  // The fleet was heard of, though not of this group.
+  void Extend(Nanos asked) {
+    if (on_ && !forgotten_) expires_ = SaturatingAdd(asked, FleetAsk::kLease);
+  }
+
+ private:
+  // How long a process that is alone keeps to its part. Then others may have less
+  // to send, or be gone.
+  static constexpr Nanos kWhile = 10'000'000'000;
+  // Alone it sends a little less than its part, and adapts that to what comes of
+  // it.
+  static constexpr double kBelow = 0.95;
+  static constexpr double kFaster = 1.005;
+  static constexpr double kSlower = 0.7;
+  static constexpr Nanos kLongestGuess = 1'000'000'000;
+  static constexpr double kLeast = 0.4;
+  static constexpr double kBurst = 5e9;  // saved up, in nanoseconds of its part
+  static constexpr double kLongest = 10e9;  // from one request to the next
+  static constexpr double kFade = 0.98;     // of what was spent, a message
+  // The difference of two times in doubles.
+  static constexpr double kSlack = 1e-9;
+
+  static double Known(double cost) {
+    return std::isfinite(cost) ? std::max(cost, 0.0) : 0;
+  }
+  double CreditAt(Nanos now) const {
+    const Nanos since = std::max(credit_time_, expires_);
+    return std::min(std::max(1.0, share_ * kBurst),
+                    credit_ + share_ * static_cast<double>(
+                                           std::max<Nanos>(now - since, 0)));
+  }
+  void Drop() {
+    grants_.clear();
+    next_ = 0;
+    purse_ = 0;
+  }
+
+  bool on_ = false;
+  bool forgotten_ = false;
+  std::uint64_t epoch_ = 0;
+  Nanos expires_ = kLongAgo;
+  Nanos period_ = 0;
+  // Granted: from when on each request may go out, and tokens for all.
+  std::vector<Nanos> grants_;
+  std::size_t next_ = 0;  // the first that is not spent
+  double purse_ = 0;
+  double token_limit_ = 0;  // no request needs more; 0: they do not count
+
+  // To be told.
+  FleetAmounts spent_{};
+  double served_ = 0;
+  bool refused_ = false;
+  FleetRefusal refusal_;
+  bool reported_ = false;
+  FleetAmounts last_level_{};
+  // As the last reply had it.
+  FleetAmounts held_{};
+  FleetAmounts seen_{};
+  std::int64_t slot_ = -1;
+
+  // Alone.
+  double part_ = 1;   // of what the fleet spends
+  double pace_;       // the fleet's
+  double share_ = 0;  // of the rate, per nanosecond
+  double credit_ = 0;
+  Nanos credit_time_ = kLongAgo;
+  double mine_ = 0;  // spent, and by all; they fade
+  double all_ = 0;
+};
+
+}  // namespace keyrotator::internal
+
+#endif  // KEYROTATOR_POOL_FLEET_SHARE_H_

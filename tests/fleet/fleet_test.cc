@@ -1,0 +1,323 @@
+#include "keyrotator/fleet/fleet.h"
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "keyrotator/fleet/memory_exchange.h"
+#include "keyrotator/fleet_messages.h"
+#include "keyrotator/fleet_status.h"
+#include "keyrotator/key_rotator.h"
+#include "keyrotator/testing/manual_clock.h"
+#include "tests/support/catch.h"
+#include "tests/support/eventually.h"
+
+namespace keyrotator::fleet_fleet_test {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::Eventually;
+using testing::ManualClock;
+using Rotator = KeyRotator<MostHeadroom, ManualClock>;
+
+// A way to a ledger that may be cut, and remembers what went over it.
+struct Wire {
+  std::shared_ptr<SharedLedger> ledger;
+  bool is_cut = false;
+  bool throws = false;
+  std::vector<FleetAsk> asks = {};
+};
+class CutExchange final : public Exchange {
+ public:
+  explicit CutExchange(std::shared_ptr<Wire> wire) : wire_(std::move(wire)) {}
+
+  std::optional<FleetReply> Send(const FleetAsk& ask) override {
+    wire_->asks.push_back(ask);
+    if (wire_->throws) throw std::runtime_error("it broke");
+    if (wire_->is_cut) return std::nullopt;
+    return wire_->ledger->Handle(ask);
+  }
+  std::string error() const override { return "the wire is cut"; }
+  std::string NameOf(std::string_view kind,
+                     std::string_view value) const override {
+    return MemoryExchange(nullptr).NameOf(kind, value);
+  }
+
+ private:
+  std::shared_ptr<Wire> wire_;
+};
+
+struct Process {
+  Process(ManualClock clock, std::shared_ptr<Wire> the_wire,
+          ApiKeys keys = {"sk-secret-a", "sk-secret-b"})
+      : wire(std::move(the_wire)),
+        rotator(keys,
+                {.on_event =
+                     [this](const KeyEvent& event) {
+                       events.push_back(event.kind);
+                     }},
+                MostHeadroom(), clock) {
+    FleetOptions options;
+    options.has_thread = false;
+    options.random = [] { return 0.5; };
+    fleet.emplace(rotator, CutExchange(wire), options);
+  }
+
+  // Requests that get a key, up to `most`; each answer tells what is left of it.
+  std::size_t Pick(std::size_t most) {
+    std::size_t count = 0;
+    while (count < most && rotator.Pick({.scope = "gpt-4o"})) ++count;
+    return count;
+  }
+  std::size_t Count(KeyEvent::Kind kind) const {
+    std::size_t count = 0;
+    for (const KeyEvent::Kind event : events) count += event == kind ? 1 : 0;
+    return count;
+  }
+
+  std::shared_ptr<Wire> wire;
+  std::vector<KeyEvent::Kind> events;
+  Rotator rotator;
+  std::optional<Fleet> fleet;
+};
+
+// Two processes on the same keys.
+struct Bench {
+  ManualClock clock;
+  std::shared_ptr<SharedLedger> ledger =
+      std::make_shared<SharedLedger>([clock = clock]() mutable {
+        return clock.now().time_since_epoch().count();
+      });
+  std::shared_ptr<Wire> wire_a = std::make_shared<Wire>(Wire{.ledger = ledger});
+  std::shared_ptr<Wire> wire_b = std::make_shared<Wire>(Wire{.ledger = ledger});
+  Process a{clock, wire_a};
+  Process b{clock, wire_b};
+
+  void Run(std::chrono::nanoseconds span) {
+    const auto end = clock.now() + span;
+    while (clock.now() < end) {
+      clock.Advance(25ms);
+      for (Process* process : {&a, &b}) {
+        if (process->fleet) process->fleet->Poll();
+      }
+    }
+  }
+  // The provider tells `process` of both keys: of 10 requests `left` are left, and
+  // one comes each 100 s.
+  void Report(Process& process, double left) {
+    for (int i = 0; i < 2; ++i) {
+      auto lease = process.rotator.Pick({.scope = "gpt-4o"});
+      REQUIRE(lease);
+      process.rotator.Settle(
+          *lease,
+          {.kind = Report::Kind::kServed,
+           .limits = RateLimits{
+               .requests = {.limit = 10.,
+                            .remaining = left,
+                            .reset = std::chrono::seconds(
+                                static_cast<int>(100 * (10 - left)))}}});
+    }
+  }
+  // Both know the model, and what is left of the keys.
+  void Meet() {
+    Report(a, 8);
+    b.Pick(1);
+    Run(1s);
+  }
+};
+
+TEST_CASE("what two processes send together is no more than what is left",
+          "[fleet]") {
+  Bench bench;
+  bench.Meet();
+  const std::size_t first = bench.a.Pick(100);
+  const std::size_t second = bench.b.Pick(100);
+  CHECK(first > 0);
+  CHECK(second > 0);
+  CHECK(first + second <= 16);
+  // What is wanted comes with the next messages.
+  std::size_t all = first + second;
+  for (int i = 0; i < 20; ++i) {
+    bench.Run(200ms);
+    all += bench.a.Pick(100) + bench.b.Pick(100);
+  }
+  CHECK(all >= 13);
+  CHECK(all <= 16);
+}
+
+TEST_CASE("a cooldown that one was told of is one for all", "[fleet]") {
+  Bench bench;
+  bench.Meet();
+  auto lease = bench.a.rotator.Pick({.scope = "gpt-4o"});
+  REQUIRE(lease);
+  bench.a.rotator.MarkRateLimited(*lease, 60s);
+  bench.Run(1s);
+  std::size_t cooling = 0;
+  for (const KeyStatus& key : bench.b.rotator.Snapshot()) {
+    for (const ScopeStatus& scope : key.scopes)
+      cooling += scope.returns_in.value_or(0s) > 50s ? 1 : 0;
+  }
+  CHECK(cooling == 1);
+  CHECK(bench.b.Count(KeyEvent::Kind::kCooled) == 1);
+}
+
+TEST_CASE("without the ledger a process goes on, and says so once", "[fleet]") {
+  Bench bench;
+  bench.Meet();
+  CHECK(bench.b.fleet->Status().is_connected);
+  CHECK(bench.b.fleet->Status().processes == 2);
+  bench.wire_b->is_cut = true;
+  bench.Run(60s);
+  CHECK(bench.b.Count(KeyEvent::Kind::kFleetLost) == 1);
+  CHECK(bench.b.Pick(1) == 1);
+  FleetStatus status = bench.b.fleet->Status();
+  CHECK_FALSE(status.is_connected);
+  CHECK(status.since > 55s);
+  CHECK(status.misses > 20);
+  CHECK(status.error == "the wire is cut");
+  CHECK(fmt::format("{}", status).find("alone for") == 0);
+
+  bench.wire_b->is_cut = false;
+  bench.Run(4s);
+  CHECK(bench.b.Count(KeyEvent::Kind::kFleetBack) == 1);
+  CHECK(bench.b.Count(KeyEvent::Kind::kFleetLost) == 1);
+  status = bench.b.fleet->Status();
+  CHECK(status.is_connected);
+  CHECK(status.age.value_or(1h) < 1s);
+  CHECK(fmt::format("{}", status).find("connected for") == 0);
+  CHECK(bench.a.Count(KeyEvent::Kind::kFleetLost) == 0);
+}
+
+TEST_CASE("a ledger that is away at the start is no error", "[fleet]") {
+  ManualClock clock;
+  auto wire = std::make_shared<Wire>();
+  wire->is_cut = true;
+  Process process(clock, wire);
+  CHECK(process.Pick(5) == 5);
+  clock.Advance(1s);
+  process.fleet->Poll();
+  CHECK_FALSE(process.fleet->Status().is_connected);
+  CHECK_FALSE(process.fleet->Status().age);
+  CHECK(process.Pick(5) == 5);
+}
+
+TEST_CASE("an exchange that throws is one that did not answer", "[fleet]") {
+  Bench bench;
+  bench.Meet();
+  bench.wire_a->throws = true;
+  bench.Run(3s);
+  CHECK(bench.a.fleet->Status().error == "it broke");
+  CHECK(bench.a.Count(KeyEvent::Kind::kFleetLost) == 1);
+  bench.a.fleet.reset();
+}
+
+TEST_CASE("who leaves the fleet gives back what was granted", "[fleet]") {
+  Bench bench;
+  bench.Meet();
+  bench.a.fleet.reset();
+  CHECK(bench.wire_a->asks.back().leaves);
+  bench.Run(1s);
+  CHECK(bench.b.fleet->Status().processes == 1);
+  // And goes on by what is known there.
+  CHECK(bench.a.Pick(1) == 1);
+}
+
+TEST_CASE("the exchange is gone with the fleet", "[fleet]") {
+  Bench bench;
+  bench.Meet();
+  const std::weak_ptr<Wire> wire = bench.wire_a;
+  bench.a.fleet.reset();
+  bench.a.wire.reset();
+  bench.wire_a.reset();
+  CHECK(wire.expired());
+  CHECK(bench.a.Pick(1) == 1);
+}
+
+TEST_CASE("a fleet may outlive its rotator", "[fleet]") {
+  auto ledger = std::make_shared<SharedLedger>();
+  auto rotator = std::make_unique<KeyRotator<>>(ApiKeys{"sk-a"});
+  Fleet fleet(*rotator, MemoryExchange(ledger), {.has_thread = false});
+  rotator.reset();
+  fleet.Poll();
+  CHECK(fleet.Status().misses == 0);
+}
+
+TEST_CASE("no message holds a key, nor the name of a group or a scope",
+          "[fleet][S21]") {
+  ManualClock clock;
+  auto wire =
+      std::make_shared<Wire>(Wire{.ledger = std::make_shared<SharedLedger>()});
+  Process process(clock, wire,
+                  {ApiKey("sk-secret-a", {.name = "prod", .group = "acme"}),
+                   ApiKey("sk-secret-b")});
+  process.Pick(2);
+  clock.Advance(1s);
+  process.fleet->Poll();
+  REQUIRE_FALSE(wire->asks.empty());
+  REQUIRE_FALSE(wire->asks.back().scopes.empty());
+  for (const FleetScopeAsk& scope : wire->asks.back().scopes) {
+    CHECK(scope.scope.find("gpt") == std::string::npos);
+    CHECK(scope.facts.size() == 2);
+    for (const FleetFact& fact : scope.facts) {
+      CHECK(fact.group.find("secret") == std::string::npos);
+      CHECK(fact.group.find("acme") == std::string::npos);
+      CHECK(fact.group.find("prod") == std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("keys that come, go and change groups do not confuse a fleet",
+          "[fleet]") {
+  Bench bench;
+  bench.Meet();
+  bench.a.rotator.Remove("sk-secret-a");
+  bench.Run(1s);
+  bench.a.rotator.Replace({"sk-secret-c", "sk-secret-b"});
+  bench.a.Pick(3);
+  bench.Run(5s);
+  CHECK(bench.a.fleet->Status().is_connected);
+  CHECK(bench.a.rotator.Size() == 2);
+  bench.b.rotator.Replace({});
+  bench.Run(5s);
+  CHECK(bench.b.fleet->Status().is_connected);
+}
+
+TEST_CASE("options out of range are refused by name", "[fleet]") {
+  KeyRotator rotator({"sk-a"});
+  const MemoryExchange exchange(std::make_shared<SharedLedger>());
+  const auto refused = [&](const FleetOptions& options) {
+    try {
+      const Fleet fleet(rotator, exchange, options);
+    } catch (const std::invalid_argument& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(refused({.period = 49ms}).find("period") != std::string::npos);
+  CHECK(refused({.period = 2s}).find("period") != std::string::npos);
+  CHECK(refused({.max_groups = 0}).find("max_groups") != std::string::npos);
+  CHECK(refused({}).empty());
+}
+
+TEST_CASE("a thread sends the messages, and ends with the fleet", "[fleet]") {
+  auto ledger = std::make_shared<SharedLedger>();
+  KeyRotator one({"sk-a"});
+  KeyRotator two({"sk-a"});
+  Fleet fleet(one, MemoryExchange(ledger));
+  {
+    const Fleet other(two, MemoryExchange(ledger), {.period = 50ms});
+    CHECK(Eventually([&] { return fleet.Status().processes == 2; }));
+    CHECK(other.Status().is_connected);
+  }
+  CHECK(Eventually([&] { return fleet.Status().processes == 1; }));
+}
+
+}  // namespace
+}  // namespace keyrotator::fleet_fleet_test
