@@ -93,6 +93,14 @@ providers:
     retry_budget: { ratio: 0.25, per_second: 3 }
     auth: { header: api-key, prefix: "" }
     models: [gpt-4o, "gpt-4o-mini"]
+    fleet:
+      redis: redis://cache:6379/0
+      username: us
+      password_env: KEY
+      pool: prod
+      secret_env: KEY
+      period: 500ms
+      clear_names: true
   - name: local
     base_url: http://127.0.0.1:8000/v1
     allow_http: true
@@ -134,6 +142,14 @@ TEST_CASE("a complete configuration says all that there is", "[yaml]") {
   CHECK(openai.auth_prefix.empty());
   CHECK_FALSE(openai.allow_http);
   CHECK(openai.models == std::vector<std::string>{"gpt-4o", "gpt-4o-mini"});
+  REQUIRE(openai.fleet);
+  CHECK(openai.fleet->redis == "redis://cache:6379/0");
+  CHECK(openai.fleet->username == "us");
+  CHECK(openai.fleet->password_env == "KEY");
+  CHECK(openai.fleet->pool == "prod");
+  CHECK(openai.fleet->secret_env == "KEY");
+  CHECK(openai.fleet->period == Span(500ms));
+  CHECK(openai.fleet->clear_names);
 
   // The defaults hold for what is not said.
   const ProviderConfig& local = providers[1];
@@ -143,6 +159,7 @@ TEST_CASE("a complete configuration says all that there is", "[yaml]") {
   CHECK_FALSE(local.cooldown);
   CHECK(local.retry.max_retries == RetryOptions().max_retries);
   CHECK(local.auth_prefix == "Bearer ");
+  CHECK_FALSE(local.fleet);
 
   const auto rotator =
       MakeKeyRotator(openai, {}, std::chrono::steady_clock(), environment);
@@ -196,8 +213,8 @@ TEST_CASE("each error says where it is and what was expected", "[yaml]") {
        "1:1: unknown field provders; did you mean providers?\n1:12: "
        "providers[0]: expected fields (name, base_url, api_keys, api_key_env, "
        "key_selection, cooldown, max_cooldown, cooldown_multiplier, "
-       "quota_cooldown, retry, retry_budget, auth, allow_http, models), found "
-       "text"},
+       "quota_cooldown, retry, retry_budget, auth, allow_http, models, fleet), "
+       "found text"},
       {Provider("    key_selecton: random\n"),
        "5:5: providers[0]: unknown field key_selecton; did you mean "
        "key_selection?"},
@@ -276,7 +293,7 @@ TEST_CASE("each error says where it is and what was expected", "[yaml]") {
        "5:7: providers[0]: unknown field; expected one of name, base_url, "
        "api_keys, api_key_env, key_selection, cooldown, max_cooldown, "
        "cooldown_multiplier, quota_cooldown, retry, retry_budget, auth, "
-       "allow_http, models"},
+       "allow_http, models, fleet"},
       {Provider("  - name: a\n    base_url: http://b\n    api_keys: [sk-b]\n"),
        "5:11: providers[1].name: the name is taken, by line 2"},
       {Provider("  - api_keys: [sk-b]\n"),
@@ -297,6 +314,97 @@ TEST_CASE("each error says where it is and what was expected", "[yaml]") {
     INFO(each.text);
     CHECK(ErrorsIn(each.text) == each.error);
   }
+}
+
+TEST_CASE("a fleet needs a Redis and a pool, and no more", "[yaml]") {
+  const ProviderConfig provider = ParseProviders(
+      Provider("    fleet: { redis: 'unix:///run/redis', pool: prod }\n"))[0];
+  REQUIRE(provider.fleet);
+  CHECK(provider.fleet->redis == "unix:///run/redis");
+  CHECK(provider.fleet->password_env.empty());
+  CHECK(provider.fleet->secret_env.empty());
+  CHECK_FALSE(provider.fleet->period);
+  CHECK_FALSE(provider.fleet->clear_names);
+}
+
+TEST_CASE("each error of a fleet says where it is", "[yaml]") {
+  struct Case {
+    std::string fields;
+    std::string error;
+  };
+  const std::string url =
+      "; it must look like redis://user:password@host:6379/0, rediss://... or "
+      "unix:///path?db=0";
+  const std::vector<Case> cases = {
+      {"[]",
+       "5:12: providers[0].fleet: expected fields (redis, username, "
+       "password_env, pool, secret_env, period, clear_names), found a list"},
+      {"{}",
+       "5:12: providers[0].fleet: the field redis is missing\n5:12: "
+       "providers[0].fleet: the field pool is missing"},
+      {"{ redis: redis://a, pol: p }",
+       "5:32: providers[0].fleet: unknown field pol; did you mean pool?"},
+      {"{ redis: redis://a, pool: p, password: x }",
+       "5:41: providers[0].fleet: unknown field password; did you mean "
+       "password_env?\n5:51: providers[0].fleet.password_env: the variable is "
+       "not set, or empty"},
+      {"{ redis: redis://a, pool: p, host: x }",
+       "5:41: providers[0].fleet: unknown field; expected one of redis, "
+       "username, password_env, pool, secret_env, period, clear_names"},
+      {"{ redis: cache, pool: p }",
+       "5:21: providers[0].fleet.redis: The URL of Redis has no scheme" + url},
+      {"{ redis: redis://a:0, pool: p, username: u }",
+       "5:21: providers[0].fleet.redis: The URL of Redis has a host or port "
+       "that cannot be used" +
+           url},
+      {"{ redis: 'redis://:${KEY}@a', pool: p }",
+       "5:21: providers[0].fleet.redis: no variables are put into text; for a "
+       "password from the environment use password_env, with the bare name"},
+      {"{ redis: [redis://a], pool: p }",
+       "5:21: providers[0].fleet.redis: expected text, found a list"},
+      {"{ redis: redis://a, pool: 'a b' }",
+       "5:38: providers[0].fleet.pool: expected the name of a pool: 1 to 64 of "
+       "A-Z a-z 0-9 . _ -"},
+      {"{ redis: redis://a, pool: '' }",
+       "5:38: providers[0].fleet.pool: expected text that is not empty"},
+      {"{ redis: redis://a, pool: p, password_env: UNSET }",
+       "5:55: providers[0].fleet.password_env: the variable is not set, or "
+       "empty"},
+      {"{ redis: redis://a, pool: p, secret_env: BLANK }",
+       "5:53: providers[0].fleet.secret_env: the variable is not set, or "
+       "empty"},
+      {"{ redis: redis://a, pool: p, secret_env: of-us }",
+       "5:53: providers[0].fleet.secret_env: expected the name of a variable "
+       "(letters, digits and _), not the secret itself"},
+      {"{ redis: redis://a, pool: p, username: u }",
+       "5:12: providers[0].fleet: a username needs a password: give it "
+       "password_env"},
+      {"{ redis: redis://a, pool: p, period: 49ms }",
+       "5:49: providers[0].fleet.period: expected a duration from 50ms to 1s"},
+      {"{ redis: redis://a, pool: p, period: 1001ms }",
+       "5:49: providers[0].fleet.period: expected a duration from 50ms to 1s"},
+      {"{ redis: redis://a, pool: p, clear_names: yes }",
+       "5:54: providers[0].fleet.clear_names: expected true or false, found "
+       "text"},
+      {"{ redis: redis://:x@a, pool: p, username: u }", ""},
+      {"{ redis: redis://a, pool: p, username: u, password_env: KEY }", ""},
+      {"{ redis: redis://a, pool: p, period: 50ms }", ""},
+      {"{ redis: redis://a, pool: p, period: 1s }", ""}};
+  const auto environment = Variables({{"KEY", "x"}, {"BLANK", " \n"}});
+  for (const Case& each : cases) {
+    INFO(each.fields);
+    CHECK(ErrorsIn(Provider("    fleet: " + each.fields + "\n"), environment) ==
+          each.error);
+  }
+}
+
+TEST_CASE("two providers do not share a pool", "[yaml]") {
+  const std::string fleet = "    fleet: { redis: redis://a, pool: p }\n";
+  CHECK(
+      ErrorsIn(Provider(fleet) +
+               "  - name: b\n    base_url: https://b\n    api_keys: [sk-b]\n" +
+               fleet) ==
+      "9:38: providers[1].fleet.pool: the name is taken, by line 5");
 }
 
 TEST_CASE("a base URL is one of http or https", "[yaml]") {
@@ -543,6 +651,28 @@ TEST_CASE("an error repeats no byte of a key, wherever it was put",
   CHECK(leaks == 0);
 }
 
+TEST_CASE("an error tells nothing of the URL of a fleet's Redis",
+          "[yaml][secrets]") {
+  const std::vector<std::string> wrong = {"redis://:" + kSecret + "@cache:x",
+                                          "redis//:" + kSecret + "@cache",
+                                          "redis://" + kSecret + "@cache/all",
+                                          "redis://:" + kSecret + "%zz@cache",
+                                          kSecret,
+                                          "redis://cache?" + kSecret};
+  for (const std::string& url : wrong) {
+    INFO(url);
+    const std::string error =
+        ErrorsIn(Provider("    fleet: { pool: p, redis: '" + url + "' }\n"));
+    CHECK(error.starts_with("5:30: providers[0].fleet.redis: "));
+    CHECK_FALSE(Leaks(error));
+  }
+  // A right one, beside what is wrong.
+  const std::string beside = ErrorsIn(Provider(
+      "    fleet: { redis: 'redis://:" + kSecret + "@cache', pool: '' }\n"));
+  CHECK_FALSE(beside.empty());
+  CHECK_FALSE(Leaks(beside));
+}
+
 TEST_CASE("nothing is read from the environment but keys", "[yaml]") {
   const auto environment = Variables({{"A", "https://a.example"}});
   CHECK(ErrorsIn("providers: [{ name: '${A}', base_url: '${A}', models: "
@@ -689,7 +819,11 @@ TEST_CASE("a configuration with keys that others can read is told of",
       "providers: [{ name: a, base_url: https://a, "
       "api_keys: [{ key_env: KEY }, { key: sk-b }] }]";
   CHECK(told(named, 0644).empty());
-  for (const std::string& text : {bare, field}) {
+  const std::string fleet = named.substr(0, named.size() - 3) +
+                            ", fleet: { pool: p, redis: 'redis://";
+  CHECK(told(fleet + "cache' } }]", 0644).empty());
+  const std::string password = fleet + ":x@cache' } }]";
+  for (const std::string& text : {bare, field, password}) {
     CHECK(told(text, 0600).empty());
     CHECK(told(text, 0644) ==
           path + ": every user may read the keys in it; chmod go-r it\n");

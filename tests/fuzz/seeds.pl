@@ -54,7 +54,7 @@ sub literals {
 }
 
 sub yaml {
-  my ($readme) = read_file("$tests/../README.md") =~ /^```yaml\n(.*?)^```/ms;
+  my ($readme) = read_file("$tests/../README.md") =~ /^```yaml\n(providers:.*?)^```/ms;
   return (read_file("$tests/../examples/providers.yaml"), $readme);
 }
 

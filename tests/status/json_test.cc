@@ -106,5 +106,24 @@ TEST_CASE("counts are whole numbers however large", "[status_json]") {
   CHECK(StatusJson(rows)[0]["picks"].dump() == "18446744073709551615");
 }
 
+TEST_CASE("JSON tells how a fleet stands", "[status_json]") {
+  const FleetStatus fleet{.is_connected = true,
+                          .since = std::chrono::milliseconds(1'500),
+                          .processes = 4,
+                          .age = std::chrono::milliseconds(250),
+                          .round_trip = std::chrono::milliseconds(2),
+                          .exchanges = 450,
+                          .misses = 3,
+                          .error = "refused \xff"};
+  CHECK(FleetJson(fleet).dump() ==
+        R"({"is_connected":true,"since_seconds":1.5,"processes":4.0,)"
+        R"("age_seconds":0.25,"round_trip_seconds":0.002,"exchanges":450,)"
+        R"("misses":3,"error":"refused \\xff"})");
+  // Before the first reply.
+  CHECK(FleetJson({.since = std::chrono::seconds(7), .misses = 35}).dump() ==
+        R"({"is_connected":false,"since_seconds":7.0,"exchanges":0,)"
+        R"("misses":35})");
+}
+
 }  // namespace
 }  // namespace keyrotator::status_json_test

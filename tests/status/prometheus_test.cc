@@ -381,6 +381,83 @@ TEST_CASE("pools whose keys could not be told apart are refused", "[status]") {
   CHECK_NOTHROW(StatusPrometheus({{.rows = Named("a")}, {.rows = Named("b")}}));
 }
 
+// ---- Fleets ----
+
+FleetStatus Connected() {
+  return {.is_connected = true,
+          .since = seconds(90),
+          .processes = 4,
+          .age = std::chrono::milliseconds(150),
+          .round_trip = std::chrono::microseconds(400),
+          .exchanges = 450,
+          .misses = 3,
+          .error = "connection refused"};
+}
+
+TEST_CASE("Prometheus is told how each fleet stands", "[status]") {
+  const Exposition text(FleetPrometheus(
+      {{.labels = {{"pool", "prod"}, {"zone", "eu"}}, .status = Connected()},
+       {.labels = {{"pool", "other"}, {"zone", ""}},
+        .status = {.since = seconds(7), .misses = 35}}}));
+  const Exposition::Labels prod = {{"pool", "prod"}, {"zone", "eu"}};
+  const Exposition::Labels other = {{"pool", "other"}};
+  using Samples = std::map<Exposition::Labels, double>;
+  CHECK(text["keyrotator_fleet_connected"].samples ==
+        Samples{{prod, 1}, {other, 0}});
+  CHECK(text["keyrotator_fleet_since_seconds"].samples ==
+        Samples{{prod, 90}, {other, 7}});
+  CHECK(text["keyrotator_fleet_exchanges_total"].samples ==
+        Samples{{prod, 450}, {other, 0}});
+  CHECK(text["keyrotator_fleet_misses_total"].samples ==
+        Samples{{prod, 3}, {other, 35}});
+  // Nothing is known of a ledger that has not answered yet.
+  CHECK(text["keyrotator_fleet_processes"].samples == Samples{{prod, 4}});
+  CHECK(text["keyrotator_fleet_exchange_age_seconds"].samples ==
+        Samples{{prod, 0.15}});
+  CHECK(text["keyrotator_fleet_round_trip_seconds"].samples ==
+        Samples{{prod, 0.0004}});
+  CHECK(text.metrics().size() == 7);
+  for (const auto& [name, metric] : text.metrics()) {
+    INFO(name);
+    CHECK((metric.type == "counter") == name.ends_with("_total"));
+    CHECK_FALSE(metric.help.empty());
+  }
+}
+
+TEST_CASE("what was known of a fleet is told while it is away", "[status]") {
+  FleetStatus status = Connected();
+  status.is_connected = false;
+  const Exposition text(FleetPrometheus({{.status = status}}));
+  CHECK(text["keyrotator_fleet_connected"].samples.at({}) == 0);
+  CHECK(text["keyrotator_fleet_processes"].samples.at({}) == 4);
+  CHECK(text["keyrotator_fleet_exchange_age_seconds"].samples.at({}) == 0.15);
+  status.processes = std::numeric_limits<double>::quiet_NaN();
+  CHECK_FALSE(Exposition(FleetPrometheus({{.status = status}}))
+                  .Has("keyrotator_fleet_processes"));
+}
+
+TEST_CASE("one page has the keys and the fleets", "[status]") {
+  const std::map<std::string, std::string> labels = {
+      {"provider", std::string(kNasty)}};
+  const Exposition text(
+      StatusPrometheus({{.labels = labels, .rows = Rows()}}, "my_app") +
+      FleetPrometheus({{.labels = labels, .status = Connected()}}, "my_app"));
+  CHECK(text.Has("my_app_key_weight"));
+  CHECK(text.Has("my_app_fleet_connected"));
+  CHECK(FleetPrometheus({}).empty());
+}
+
+TEST_CASE("fleets that could not be told apart are refused", "[status]") {
+  CHECK_THROWS_WITH(FleetPrometheus({{.labels = {{"pool", "a"}}},
+                                     {.labels = {{"pool", "a"}}}}),
+                    ContainsSubstring("two fleets are {pool=\"a\"}"));
+  CHECK_THROWS_AS(FleetPrometheus({{.labels = {{"p", ""}}}, {}}),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(FleetPrometheus({{.labels = {{"a-b", "x"}}}}),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(FleetPrometheus({}, "1a"), std::invalid_argument);
+}
+
 // Where Debian's package prometheus is installed, its own checker has a look:
 // at the grammar, and at the names by Prometheus's conventions.
 TEST_CASE("promtool finds nothing", "[status]") {
@@ -395,7 +472,8 @@ TEST_CASE("promtool finds nothing", "[status]") {
   fmt::print(promtool, "{}",
              StatusPrometheus({{.labels = {{"provider", "a"}}, .rows = rows},
                                {.labels = {{"provider", std::string(kNasty)}},
-                                .rows = rows}}));
+                                .rows = rows}}) +
+                 FleetPrometheus({{.status = Connected()}}));
   CHECK(pclose(promtool) == 0);
 }
 

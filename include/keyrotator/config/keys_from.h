@@ -117,6 +117,14 @@ inline std::vector<SecretText> ReadVariable(const std::string& name,
   return SplitKeys(text, kKeysInVariable, where);
 }
 
+// The text of a variable that holds one secret, without the blanks around it;
+// empty if it is not set.
+inline SecretText ReadSecret(const std::string& name,
+                             const Environment& environment) {
+  const char* const text = environment(name.c_str());
+  return text == nullptr ? SecretText() : SecretText(Trim(text));
+}
+
 // Throws ConfigError if every user may write to a file of that mode; `power` is
 // what they could do.
 inline void CheckWriters(mode_t mode, const std::string& where,

@@ -1,8 +1,8 @@
 // File: config/provider_config.h
 //
 // ProviderConfig: a provider and its keys as a configuration describes them.
-// config/yaml.h reads it from a file; config/make_key_rotator.h and
-// openai/make_client.h make something of it.
+// config/yaml.h reads it from a file; config/make_key_rotator.h,
+// openai/make_client.h and redis/make_fleet.h make something of it.
 //
 // Example:
 //   keyrotator::ProviderConfig config{
@@ -53,6 +53,29 @@ struct KeyConfig {
   KeyOptions options = {};
 };
 
+// How the processes that use a provider's keys share them, over Redis.
+struct FleetConfig {
+  // redis://user:password@host:port/database, rediss://... with TLS, or
+  // unix:///path?db=database. A password here is not overwritten when it goes,
+  // so programs that care keep it in a variable.
+  std::string redis = {};
+  // Instead of those of the URL, if not empty. A user needs Redis 6.
+  std::string username = {};
+  // The variable that holds the password.
+  std::string password_env = {};
+  // What the pool of keys is called there, the same in all of its processes and
+  // no other's: 1 to 64 of A-Za-z0-9._-.
+  std::string pool = {};
+  // The variable that holds the fleet's secret, by which Redis never gets to
+  // know a key. The same secret in all processes.
+  std::string secret_env = {};
+  // From 50 ms to 1 s. Empty: FleetOptions::period.
+  std::optional<Span> period = {};
+  // Groups and scopes (models) are named as they are, for who looks into Redis.
+  // The same in all processes.
+  bool clear_names = false;
+};
+
 // One provider: its URL, its keys and how to use them.
 struct ProviderConfig {
   // For messages alone.
@@ -89,6 +112,10 @@ struct ProviderConfig {
   // The models that the provider serves, by name or as a pattern with `*`: what
   // ChooseProvider goes by (config/choose_provider.h).
   std::vector<std::string> models = {};
+
+  // For MakeFleet (redis/make_fleet.h) alone: neither MakeKeyRotator nor
+  // MakeClient joins a fleet.
+  std::optional<FleetConfig> fleet = {};
 };
 
 namespace internal {

@@ -16,6 +16,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <filesystem>
 #include <limits>
@@ -37,6 +38,7 @@
 #include "keyrotator/http/url.h"
 #include "keyrotator/internal/header_text.h"
 #include "keyrotator/internal/read_file.h"
+#include "keyrotator/internal/redis_url.h"
 #include "keyrotator/internal/secret_text.h"
 #include "keyrotator/internal/text.h"
 #include "keyrotator/retry_budget.h"
@@ -52,7 +54,8 @@ namespace keyrotator {
 // wrong place. `file` is what messages call the text.
 //
 // The variables and files of the keys are read to find out whether a provider
-// has a key; ResolveKeys reads them again. Nothing else comes from the
+// has a key, and those of a fleet's password and secret whether they are set;
+// ResolveKeys and MakeFleet read them again. Nothing else comes from the
 // environment: there is no ${VAR}. Relative paths are the process's. Aliases,
 // anchors, tags and a second document are errors, as are a text above 64 MiB
 // and nesting that no configuration needs. Linear.
@@ -63,8 +66,8 @@ std::vector<ProviderConfig> ParseProviders(
 // The providers of a file; symbolic links are followed. Throws as ParseProviders
 // does, and for what is not a regular file (it never waits for a pipe), cannot
 // be read or may be written by every user, who could then send the keys
-// elsewhere. `on_warning` is told if the file itself holds keys, and others than
-// its owner may read it; of files that it names, whoever reads their keys is
+// elsewhere. `on_warning` is told if the file itself holds keys, or a password in
+// the URL of a fleet's Redis, and others than its owner may read it; of files that it names, whoever reads their keys is
 // told (ResolveKeys).
 std::vector<ProviderConfig> LoadProviders(
     const std::filesystem::path& path,
@@ -88,6 +91,22 @@ inline std::string CheckSelectionField(const std::string& text) {
 inline std::string CheckHeaderField(const std::string& text) {
   if (IsToken(text)) return "";
   return "expected the name of a header, such as Authorization";
+}
+inline std::string CheckPoolField(const std::string& text) {
+  if (IsRedisPool(text)) return "";
+  return "expected the name of a pool: 1 to 64 of A-Z a-z 0-9 . _ -";
+}
+// Names of variables may be a secret in the wrong place, so messages do not
+// repeat them.
+inline bool CanBeVariable(const std::string& name) {
+  return !IsDigit(name[0]) && std::all_of(name.begin(), name.end(), [](char c) {
+    return IsAlphanumeric(c) || c == '_';
+  });
+}
+
+// Of a URL that can be used.
+inline bool HasPassword(const FleetConfig& fleet) {
+  return !ParseRedisUrl(fleet.redis).password.text().empty();
 }
 
 // The schema of a file: what fields there are and what they must hold.
@@ -154,7 +173,8 @@ class ProvidersReader : public YamlFields {
                 {"retry_budget", Into(out.retry_budget, &Self::ReadBudget)},
                 {"auth", Into(out, &Self::ReadAuth)},
                 {"allow_http", Into(out.allow_http)},
-                {"models", Into(out.models)}});
+                {"models", Into(out.models)},
+                {"fleet", Into(out.fleet, &Self::ReadFleet)}});
     if (cooldown) {
       out.cooldown = Cooldown{.initial = *cooldown,
                               .multiplier = std::max(multiplier, 1.0)};
@@ -213,6 +233,65 @@ class ProvidersReader : public YamlFields {
     } else {
       out = text;
     }
+  }
+
+  // ---- The fleet ----
+
+  void ReadFleet(const Value& value, std::optional<FleetConfig>& out) {
+    using Self = ProvidersReader;
+    FleetConfig& fleet = out.emplace();
+    const std::size_t before = problems_.size();
+    ReadFields(
+        value,
+        {{"redis", Into(fleet.redis, &Self::ReadRedisUrl), true},
+         {"username", Into(fleet.username)},
+         {"password_env", Into(fleet.password_env, &Self::ReadSecretName)},
+         {"pool", Into(fleet.pool, &Self::ReadFleetPool), true},
+         {"secret_env", Into(fleet.secret_env, &Self::ReadSecretName)},
+         {"period", Into(fleet.period, &Self::ReadPeriod)},
+         {"clear_names", Into(fleet.clear_names)}});
+    if (problems_.size() == before && !fleet.username.empty() &&
+        fleet.password_env.empty() && !HasPassword(fleet))
+      Wrong(value, "a username needs a password: give it password_env");
+  }
+
+  void ReadRedisUrl(const Value& value, std::string& out) {
+    if (value.node.IsScalar() &&
+        value.node.Scalar().find("${") != std::string::npos) {
+      Wrong(value,
+            "no variables are put into text; for a password from the "
+            "environment use password_env, with the bare name");
+    } else if (Read(value, out)) {
+      try {
+        ParseRedisUrl(out);
+      } catch (const std::invalid_argument& error) {
+        Wrong(value, error.what());
+      }
+    }
+  }
+
+  // Pools of different providers would take each other for their own.
+  void ReadFleetPool(const Value& value, std::string& out) {
+    if (Read(value, out, CheckPoolField)) Read(value, out, &fleet_pools_);
+  }
+
+  void ReadSecretName(const Value& value, std::string& out) {
+    if (!Read(value, out)) return;
+    if (!CanBeVariable(out)) {
+      Wrong(value,
+            "expected the name of a variable (letters, digits and _), not the "
+            "secret itself");
+    } else if (ReadSecret(out, environment_).text().empty()) {
+      Wrong(value, "the variable is not set, or empty");
+    }
+  }
+
+  // As FleetOptions has it.
+  void ReadPeriod(const Value& value, std::optional<Span>& out) {
+    Read(value, out);
+    if (out && (*out < std::chrono::milliseconds(50) ||
+                *out > std::chrono::seconds(1)))
+      Wrong(value, "expected a duration from 50ms to 1s");
   }
 
   // ---- Keys ----
@@ -279,13 +358,9 @@ class ProvidersReader : public YamlFields {
     });
   }
 
-  // Messages do not repeat the name of a variable or file, since it may be a
-  // key in the wrong place.
   void ReadVariableName(const Value& value, std::string& out) {
     ReadSource(value, out, [&] {
-      if (IsDigit(out[0]) || !std::all_of(out.begin(), out.end(), [](char c) {
-            return IsAlphanumeric(c) || c == '_';
-          })) {
+      if (!CanBeVariable(out)) {
         throw ConfigError(
             "expected the name of a variable (letters, digits and _), not the "
             "key itself");
@@ -323,6 +398,7 @@ class ProvidersReader : public YamlFields {
 
   const Environment& environment_;
   Names provider_names_;
+  Names fleet_pools_;
   Pool pool_;        // of the provider that is being read
   int sources_ = 0;  // of the entry of api_keys that is being read
 };
@@ -350,12 +426,13 @@ inline std::vector<ProviderConfig> LoadProviders(
   internal::CheckWriters(file.mode, path.string(), "choose where the keys go");
   const internal::SecretText text(std::move(file.text));
   auto providers = ParseProviders(text, path.string(), environment);
-  const auto has_key = [](const ProviderConfig& provider) {
-    return std::any_of(
-        provider.api_keys.begin(), provider.api_keys.end(),
-        [](const KeyConfig& entry) { return !entry.key.empty(); });
+  const auto has_secret = [](const ProviderConfig& provider) {
+    return (provider.fleet && internal::HasPassword(*provider.fleet)) ||
+           std::any_of(
+               provider.api_keys.begin(), provider.api_keys.end(),
+               [](const KeyConfig& entry) { return !entry.key.empty(); });
   };
-  if (std::any_of(providers.begin(), providers.end(), has_key))
+  if (std::any_of(providers.begin(), providers.end(), has_secret))
     internal::WarnOfReaders(file.mode, path.string(), on_warning);
   return providers;
 }

@@ -1,6 +1,7 @@
 // File: status/json.h
 //
-// A snapshot as JSON, for a status page or a script.
+// A snapshot as JSON, and how a rotator stands with its fleet, for a status page
+// or a script.
 //
 // Example:
 //   keyrotator::KeyRotator rotator({"sk-a", "sk-b"});
@@ -19,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "keyrotator/fleet_status.h"
 #include "keyrotator/internal/utf8.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/limits.h"
@@ -85,6 +87,25 @@ inline nlohmann::ordered_json StatusJson(const std::vector<KeyStatus>& rows) {
     keys.push_back(std::move(json));
   }
   return keys;
+}
+
+// An object whose members are those of FleetStatus by name, in the same way;
+// what is known of the ledger is left out before its first reply, and `error`
+// where there was none. Constant.
+inline nlohmann::ordered_json FleetJson(const FleetStatus& fleet) {
+  nlohmann::ordered_json json = {
+      {"is_connected", fleet.is_connected},
+      {"since_seconds", internal::Seconds(fleet.since)}};
+  if (fleet.age) {
+    if (const auto processes = internal::Known(fleet.processes))
+      json["processes"] = *processes;
+    json["age_seconds"] = internal::Seconds(*fleet.age);
+    json["round_trip_seconds"] = internal::Seconds(fleet.round_trip);
+  }
+  json["exchanges"] = fleet.exchanges;
+  json["misses"] = fleet.misses;
+  if (!fleet.error.empty()) json["error"] = internal::JsonText(fleet.error);
+  return json;
 }
 
 }  // namespace keyrotator

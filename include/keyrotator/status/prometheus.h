@@ -1,6 +1,7 @@
 // File: status/prometheus.h
 //
-// Snapshots in Prometheus's text format, for a /metrics page. Names come from
+// Snapshots, and how fleets stand, in Prometheus's text format, for a /metrics
+// page: one text after the other. Names come from
 // users and may hold anything: what could break a line or a parser is escaped;
 // a byte that is not of valid UTF-8 is written \xHH.
 //
@@ -27,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/fleet_status.h"
 #include "keyrotator/internal/text.h"
 #include "keyrotator/internal/utf8.h"
 #include "keyrotator/key_status.h"
@@ -61,6 +63,18 @@ inline std::string StatusPrometheus(const std::vector<KeyStatus>& rows) {
   return StatusPrometheus(std::vector{StatusPool{.rows = rows}});
 }
 
+// How a rotator stands with its fleet. Its labels are those of its StatusPool.
+struct StatusFleet {
+  std::map<std::string, std::string> labels = {};
+  FleetStatus status = {};
+};
+
+// Gauges and counters `<prefix>_fleet_...` in the same format. What is known of
+// the ledger has no sample before its first reply. Throws as StatusPrometheus
+// does, if two fleets would have the same labels. Linear.
+inline std::string FleetPrometheus(const std::vector<StatusFleet>& fleets,
+                                   std::string_view prefix = "keyrotator");
+
 namespace internal {
 
 inline bool IsPrometheusName(std::string_view name) {
@@ -84,30 +98,40 @@ inline std::string Label(std::string_view name, std::string_view value) {
   return text;
 }
 
-struct LabelledKey {
+// Those of a pool, with commas between them.
+inline std::string LabelPool(const std::map<std::string, std::string>& labels) {
+  std::string text;
+  for (const auto& [name, value] : labels) {
+    // Prometheus reserves names that begin with two underscores.
+    if (!IsPrometheusName(name) || name.starts_with("__") || name == "group" ||
+        name == "key" || name == "scope" || name == "state") {
+      throw std::invalid_argument(fmt::format(
+          "StatusPrometheus: \"{}\" cannot be a label here: a name has "
+          "letters, digits and _, begins with no digit nor __, and is none "
+          "of group, key, scope, state",
+          Printable(name, [](char32_t) { return false; })));
+    }
+    if (value.empty()) continue;
+    if (!text.empty()) text += ",";
+    text += Label(name, value);
+  }
+  return text;
+}
+
+// What has samples, and its labels.
+template <class Status>
+struct Labelled {
   std::string labels;
-  const KeyStatus* status;
+  const Status* status;
 };
 
-inline std::vector<LabelledKey> LabelKeys(
+inline std::vector<Labelled<KeyStatus>> LabelKeys(
     const std::vector<StatusPool>& pools) {
-  std::vector<LabelledKey> keys;
+  std::vector<Labelled<KeyStatus>> keys;
   std::unordered_set<std::string> seen;
   for (const StatusPool& pool : pools) {
-    std::string common;
-    for (const auto& [name, value] : pool.labels) {
-      // Prometheus reserves names that begin with two underscores.
-      if (!IsPrometheusName(name) || name.starts_with("__") ||
-          name == "group" || name == "key" || name == "scope" ||
-          name == "state") {
-        throw std::invalid_argument(fmt::format(
-            "StatusPrometheus: \"{}\" cannot be a label here: a name has "
-            "letters, digits and _, begins with no digit nor __, and is none "
-            "of group, key, scope, state",
-            Printable(name, [](char32_t) { return false; })));
-      }
-      if (!value.empty()) common += Label(name, value) + ",";
-    }
+    std::string common = LabelPool(pool.labels);
+    if (!common.empty()) common += ",";
     for (const KeyStatus& key : pool.rows) {
       keys.push_back({common + Label("key", key.name), &key});
       if (!seen.insert(keys.back().labels).second) {
@@ -121,34 +145,61 @@ inline std::vector<LabelledKey> LabelKeys(
   return keys;
 }
 
+inline std::vector<Labelled<FleetStatus>> LabelFleets(
+    const std::vector<StatusFleet>& fleets) {
+  std::vector<Labelled<FleetStatus>> labelled;
+  std::unordered_set<std::string> seen;
+  for (const StatusFleet& fleet : fleets) {
+    labelled.push_back({LabelPool(fleet.labels), &fleet.status});
+    if (!seen.insert(labelled.back().labels).second) {
+      throw std::invalid_argument(fmt::format(
+          "FleetPrometheus: two fleets are {{{}}}; give each a label that "
+          "tells it from the others",
+          labelled.back().labels));
+    }
+  }
+  return labelled;
+}
+
 // Writes metrics, all samples of one together as the format wants it.
+template <class Status>
 class MetricWriter {
  public:
-  MetricWriter(std::string_view prefix, std::vector<LabelledKey> keys)
-      : prefix_(prefix), keys_(std::move(keys)) {}
+  // Throws std::invalid_argument for a prefix that Prometheus does not allow.
+  MetricWriter(std::string_view prefix, std::vector<Labelled<Status>> all)
+      : prefix_(prefix), all_(std::move(all)) {
+    if (!IsPrometheusName(prefix)) {
+      throw std::invalid_argument(
+          "StatusPrometheus: the prefix must have letters, digits and _, and "
+          "begin with no digit");
+    }
+  }
 
-  // For each key, `sample_key(key, add)` calls add(value, more labels) for each
-  // sample.
-  template <class SampleKey>
+  // For each status, `sample(status, add)` calls add(value, more labels) for
+  // each sample.
+  template <class Sample>
   void Write(std::string_view name, std::string_view type,
-             std::string_view help, const SampleKey& sample_key) {
+             std::string_view help, const Sample& sample) {
     bool first = true;
-    for (const LabelledKey& key : keys_) {
-      sample_key(*key.status, [&](auto value, const std::string& more = {}) {
+    for (const Labelled<Status>& each : all_) {
+      sample(*each.status, [&](auto value, const std::string& more = {}) {
         if (std::exchange(first, false)) {
           text_ += fmt::format("# HELP {0}_{1} {2}\n# TYPE {0}_{1} {3}\n",
                                prefix_, name, help, type);
         }
-        text_ += fmt::format("{}_{}{{{}{}}} {}\n", prefix_, name, key.labels,
-                             more, value);
+        const std::string labels = each.labels + more;
+        text_ +=
+            labels.empty()
+                ? fmt::format("{}_{} {}\n", prefix_, name, value)
+                : fmt::format("{}_{}{{{}}} {}\n", prefix_, name, labels, value);
       });
     }
   }
-  // The same with samples of each scope: `sample_scope(scope, add)`.
+  // The same with samples of each scope of a key: `sample_scope(scope, add)`.
   template <class SampleScope>
   void WriteScopes(std::string_view name, std::string_view help,
                    const SampleScope& sample_scope) {
-    Write(name, "gauge", help, [&](const KeyStatus& key, const auto& add) {
+    Write(name, "gauge", help, [&](const Status& key, const auto& add) {
       for (const ScopeStatus& scope : key.scopes) {
         const std::string label = "," + Label("scope", scope.scope);
         sample_scope(scope, [&](auto value, const std::string& more = {}) {
@@ -162,7 +213,7 @@ class MetricWriter {
 
  private:
   const std::string_view prefix_;
-  const std::vector<LabelledKey> keys_;
+  const std::vector<Labelled<Status>> all_;
   std::string text_;
 };
 
@@ -176,7 +227,7 @@ inline constexpr auto kSampleReturn = [](const auto& status, const auto& add) {
   if (status.returns_in) add(Seconds(*status.returns_in));
 };
 
-inline void WriteKeyMetrics(MetricWriter& writer) {
+inline void WriteKeyMetrics(MetricWriter<KeyStatus>& writer) {
   const auto gauge = [&](std::string_view name, std::string_view help,
                          const auto& sample) {
     writer.Write(name, "gauge", help, sample);
@@ -215,7 +266,7 @@ inline void WriteKeyMetrics(MetricWriter& writer) {
           &KeyStatus::failures);
 }
 
-inline void WriteScopeMetrics(MetricWriter& writer) {
+inline void WriteScopeMetrics(MetricWriter<KeyStatus>& writer) {
   writer.WriteScopes("key_scope_state",
                      "The same as key_state, in a scope in which the key was "
                      "limited or limits were reported.",
@@ -246,18 +297,58 @@ inline void WriteScopeMetrics(MetricWriter& writer) {
         &RateLimits::tokens, &RateLimit::remaining);
 }
 
+inline void WriteFleetMetrics(MetricWriter<FleetStatus>& writer) {
+  const auto gauge = [&](std::string_view name, std::string_view help,
+                         const auto& sample) {
+    writer.Write(name, "gauge", help, sample);
+  };
+  gauge("fleet_connected",
+        "1 if the last message to the fleet was answered, 0 if the process is "
+        "alone.",
+        [](const FleetStatus& fleet, const auto& add) {
+          add(fleet.is_connected ? 1 : 0);
+        });
+  gauge("fleet_since_seconds", "For how long fleet_connected has been so.",
+        [](const FleetStatus& fleet, const auto& add) {
+          add(Seconds(fleet.since));
+        });
+  gauge("fleet_processes", "The processes of the fleet, as of the last answer.",
+        [](const FleetStatus& fleet, const auto& add) {
+          if (const auto known = Known(fleet.processes); known && fleet.age)
+            add(*known);
+        });
+  gauge("fleet_exchange_age_seconds", "How long ago the last answer came.",
+        [](const FleetStatus& fleet, const auto& add) {
+          if (fleet.age) add(Seconds(*fleet.age));
+        });
+  gauge("fleet_round_trip_seconds", "How long the last answer took.",
+        [](const FleetStatus& fleet, const auto& add) {
+          if (fleet.age) add(Seconds(fleet.round_trip));
+        });
+  writer.Write(
+      "fleet_exchanges_total", "counter",
+      "Messages to the fleet that were answered.",
+      [](const FleetStatus& fleet, const auto& add) { add(fleet.exchanges); });
+  writer.Write(
+      "fleet_misses_total", "counter",
+      "Messages to the fleet that were not answered.",
+      [](const FleetStatus& fleet, const auto& add) { add(fleet.misses); });
+}
+
 }  // namespace internal
 
 inline std::string StatusPrometheus(const std::vector<StatusPool>& pools,
                                     std::string_view prefix) {
-  if (!internal::IsPrometheusName(prefix)) {
-    throw std::invalid_argument(
-        "StatusPrometheus: the prefix must have letters, digits and _, and "
-        "begin with no digit");
-  }
   internal::MetricWriter writer(prefix, internal::LabelKeys(pools));
   internal::WriteKeyMetrics(writer);
   internal::WriteScopeMetrics(writer);
+  return writer.Take();
+}
+
+inline std::string FleetPrometheus(const std::vector<StatusFleet>& fleets,
+                                   std::string_view prefix) {
+  internal::MetricWriter writer(prefix, internal::LabelFleets(fleets));
+  internal::WriteFleetMetrics(writer);
   return writer.Take();
 }
 
