@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -62,13 +63,23 @@ inline void Hide(HttpResponse& response, const Rules& rules) {
 template <class Policy>
 class Ours final : public Contender {
  public:
+  using Rotator = KeyRotator<Policy, testing::ManualClock>;
+
   Ours(World& world, const Rules& rules, std::uint64_t seed, Policy policy)
       : world_(world),
         rules_(rules),
         dice_(seed ^ 0x6f757273u),
         rotator_(MakeKeys(world.cell.pool, rules), MakeOptions(rules),
-                 std::move(policy), world.clock),
-        active_(world.requests.size()) {}
+                 std::move(policy), world.clock) {}
+
+  Rotator& rotator() { return rotator_; }
+  // The requests that were begun and are not over.
+  std::vector<std::size_t> Open() const {
+    std::vector<std::size_t> open;
+    for (const auto& [request, active] : active_) open.push_back(request);
+    std::sort(open.begin(), open.end());
+    return open;
+  }
 
   void Begin(std::size_t request) override {
     const Request& wish = world_.requests[request];
@@ -84,30 +95,30 @@ class Ours final : public Contender {
     retry.guess = rules_.guess;
     retry.random = [this] { return dice_.Uniform(); };
     retry.wall_clock = [this] { return WallTime(world_.now()); };
-    active_[request] = std::make_unique<Active>(rotator_, std::move(options),
-                                                std::move(retry));
+    active_.try_emplace(request, rotator_, std::move(options),
+                        std::move(retry));
     GoOn(request);
   }
 
   void OnHead(std::size_t request, const HttpResponse& response) override {
     HttpResponse head = response;
     Hide(head, rules_);
-    active_[request]->failover.OnHead(head.status, std::move(head.headers));
+    active_.at(request).failover.OnHead(head.status, std::move(head.headers));
   }
 
   void OnAnswer(std::size_t request, HttpResponse response) override {
     Hide(response, rules_);
     if (response.status == 0) {
-      active_[request]->failover.Report(
+      active_.at(request).failover.Report(
           TransportError{.message = "connection reset"});
     } else {
-      active_[request]->failover.Report(std::move(response));
+      active_.at(request).failover.Report(std::move(response));
     }
     GoOn(request);
   }
 
   void OnTimer(std::size_t request) override {
-    active_[request]->waiting.reset();
+    active_.at(request).waiting.reset();
     GoOn(request);
   }
 
@@ -117,7 +128,7 @@ class Ours final : public Contender {
       // A lease may end in the midst of another request's step, so those who
       // were given one wait for this.
       for (const std::size_t request : std::exchange(granted_, {})) {
-        Active& active = *active_[request];
+        Active& active = active_.at(request);
         active.waiting.reset();
         world_.CancelTimer(request);
         active.failover.Offer(std::exchange(active.lease, {}));
@@ -131,7 +142,6 @@ class Ours final : public Contender {
   }
 
  private:
-  using Rotator = KeyRotator<Policy, testing::ManualClock>;
   using Drive = Failover<Rotator, OpenAIClassifier>;
 
   // A request from its beginning to its end.
@@ -168,7 +178,7 @@ class Ours final : public Contender {
   }
 
   void GoOn(std::size_t request) {
-    Active& active = *active_[request];
+    Active& active = active_.at(request);
     const auto step = active.failover.Next();
     switch (step.what) {
       case Do::kSend: {
@@ -186,17 +196,18 @@ class Ours final : public Contender {
         return;
       case Do::kDone:
         world_.Finish(request, active.failover.outcome() == Outcome::kOk);
-        active_[request].reset();
+        // Its end may give others a lease, so it is out of the map by then.
+        active_.extract(request);
         return;
     }
   }
 
   void Wait(std::size_t request) {
-    Active& active = *active_[request];
+    Active& active = active_.at(request);
     if (rules_.wait) {
       active.waiting = rotator_.WhenUsable(
           active.failover.hint(), [this, request](Lease lease) {
-            active_[request]->lease = std::move(lease);
+            active_.at(request).lease = std::move(lease);
             granted_.push_back(request);
           });
       if (active.waiting) return;
@@ -210,7 +221,7 @@ class Ours final : public Contender {
   const Rules rules_;
   Dice dice_;
   Rotator rotator_;
-  std::vector<std::unique_ptr<Active>> active_;
+  std::unordered_map<std::size_t, Active> active_;
   std::vector<std::size_t> granted_;  // in the order in which they were
 };
 

@@ -133,14 +133,11 @@ inline double CpuSeconds() {
          static_cast<double>(time.tv_nsec) / 1e9;
 }
 
-inline Figures Measure(const Cell& cell, const Entry& entry,
-                       std::uint64_t seed) {
-  const std::vector<Request> requests = MakeRequests(cell, seed);
-  const OracleResult oracle = AskOracle(cell, requests, seed);
-  const double begin = CpuSeconds();
-  Simulation simulation(cell, requests, seed);
-  simulation.Run(*entry.make(simulation, seed));
-
+// Of a simulation that has run; but for `cpu`.
+inline Figures FiguresOf(const Simulation& simulation,
+                         const OracleResult& oracle) {
+  const Cell& cell = simulation.cell;
+  const std::vector<Request>& requests = simulation.requests;
   Figures figures;
   const bool tokens = cell.mean_cost > 0;
   std::vector<double> waits;
@@ -198,6 +195,17 @@ inline Figures Measure(const Cell& cell, const Entry& entry,
   if (HasEqualKeys(cell.pool)) figures.jain = Jain(simulation.first_served());
   if (cell.sessions > 0)
     figures.kept = KeptSessions(cell, requests, simulation.fates());
+  return figures;
+}
+
+inline Figures Measure(const Cell& cell, const Entry& entry,
+                       std::uint64_t seed) {
+  const std::vector<Request> requests = MakeRequests(cell, seed);
+  const OracleResult oracle = AskOracle(cell, requests, seed);
+  const double begin = CpuSeconds();
+  Simulation simulation(cell, requests, seed);
+  simulation.Run(*entry.make(simulation, seed));
+  Figures figures = FiguresOf(simulation, oracle);
   figures.cpu = CpuSeconds() - begin;
   return figures;
 }

@@ -9,12 +9,19 @@
 //                             hold does not
 //   goodput_bench --outages   only what becomes of requests while the provider
 //                             fails; a part of it belongs to --check
+//   goodput_bench --fleet 1,4,32   only fleets of so many processes with the
+//                             same keys; a part of it belongs to --check
 // and with each of them
 //   --batches    only the batches
 //   --svg FILE                a plot of the telling cells
 //   --cell TEXT, --contender TEXT   only those with that in their name, and
 //                             no outages
 //   --seeds N, --seconds N    other than an hour and three
+// and with --fleet
+//   --split equal|one|moving  how the requests come to the processes: to any;
+//                             80 % to one; to one that changes every minute
+//   --fault TEXT              something goes wrong that has that in its name:
+//                             see Faults()
 //
 // Columns: served, of what the oracle serves (tokens where these are limited);
 // 429s per served request; requests that failed beyond the oracle's, of all;
@@ -22,20 +29,24 @@
 // that kept their key; time of the processor. While the provider fails: sends
 // that reach it for each request that arrives in that time; how many of these
 // are served in the end, and of the requests beside; how long after it the first
-// success comes.
+// success comes. Of fleets: what the worst process serves of what it was asked
+// for, as a part of the mean.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <tuple>
 #include <utility>
@@ -43,6 +54,7 @@
 
 #include "tests/benchmarks/goodput/cells.h"
 #include "tests/benchmarks/goodput/figures.h"
+#include "tests/benchmarks/goodput/fleet.h"
 #include "tests/benchmarks/goodput/outages.h"
 #include "tests/benchmarks/goodput/report.h"
 
@@ -59,6 +71,9 @@ struct Options {
   std::string svg;
   std::size_t seeds = 0;  // 0: as it is
   double seconds = 0;     // 0: as it is
+  std::vector<std::size_t> fleet;
+  Split split = Split::kEqual;
+  std::string fault;
 };
 
 std::vector<Row> MakeRows(const Options& options) {
@@ -113,23 +128,23 @@ std::vector<Row> MakeRows(const Options& options) {
   return rows;
 }
 
-// Each cell, contender and seed for itself, on all cores.
-void Run(std::vector<Row>& rows) {
+// Each row and seed for itself, on all cores.
+template <class AnyRow, class Measurer>
+void Run(std::vector<AnyRow>& rows, const Measurer& measure) {
   struct Job {
-    Row* row = nullptr;
+    AnyRow* row = nullptr;
     std::uint64_t seed = 1;
-    Figures figures = {};
+    decltype(AnyRow::figures) figures = {};
   };
   std::vector<Job> jobs;
-  for (Row& row : rows) {
+  for (AnyRow& row : rows) {
     for (std::size_t seed = 1; seed <= row.seeds; ++seed)
       jobs.push_back({&row, seed});
   }
   std::atomic<std::size_t> next{0};
   const auto work = [&] {
     for (std::size_t i = next++; i < jobs.size(); i = next++)
-      jobs[i].figures =
-          Measure(jobs[i].row->cell, jobs[i].row->entry, jobs[i].seed);
+      jobs[i].figures = measure(*jobs[i].row, jobs[i].seed);
   };
   std::vector<std::jthread> threads;
   for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i)
@@ -169,7 +184,40 @@ std::string PlotOf(const std::vector<Row>& rows) {
                   telling.size()));
 }
 
+FleetTable RunFleet(const Options& options) {
+  std::vector<FleetRow> rows;
+  for (const Cell& cell : FleetCells()) {
+    if (cell.name.find(options.cell) == std::string::npos) continue;
+    for (const std::size_t processes : options.fleet) {
+      for (const FleetEntry& entry : FleetEntries()) {
+        if (entry.name.find(options.contender) == std::string::npos) continue;
+        for (const Fault& fault : Faults()) {
+          if (fault.name.empty() != options.fault.empty() ||
+              fault.name.find(options.fault) == std::string::npos)
+            continue;
+          FleetRow& row = rows.emplace_back();
+          row.cell = cell;
+          row.entry = entry;
+          row.options = {processes, options.split, fault};
+          row.seeds = std::max<std::size_t>(options.seeds, 1);
+          if (options.seconds > 0) row.cell.seconds = options.seconds;
+        }
+      }
+    }
+  }
+  if (options.check) rows = CheckedFleetRows();
+  Run(rows, [](const FleetRow& row, std::uint64_t seed) {
+    return MeasureFleet(row.cell, row.entry, row.options, seed);
+  });
+  return TableOf(rows);
+}
+
 int Main(const Options& options) {
+  if (!options.fleet.empty()) {
+    const FleetTable fleet = RunFleet(options);
+    fmt::print("{}", fleet.text);
+    return EXIT_SUCCESS;
+  }
   const bool some = !options.cell.empty() || !options.contender.empty();
   OutageTable outages;
   if (options.outages || (options.check && !some))
@@ -179,15 +227,19 @@ int Main(const Options& options) {
     return outages.faults > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
   }
   const auto begin = std::chrono::steady_clock::now();
+  FleetTable fleet;
+  if (options.check && !some) fleet = RunFleet(options);
   std::vector<Row> rows = MakeRows(options);
-  Run(rows);
+  Run(rows, [](const Row& row, std::uint64_t seed) {
+    return Measure(row.cell, row.entry, seed);
+  });
   JudgeAll(rows);
   std::stable_sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
     return std::tie(a.cell.name, a.kind) < std::tie(b.cell.name, b.kind);
   });
 
   std::string table = TableHead();
-  std::size_t faults = outages.faults;
+  std::size_t faults = outages.faults + fleet.faults;
   double cpu = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (i == 0 || rows[i].cell.name != rows[i - 1].cell.name)
@@ -196,7 +248,7 @@ int Main(const Options& options) {
     if (!rows[i].faults.empty() && !rows[i].cell.bound) ++faults;
     cpu += rows[i].figures.cpu;
   }
-  table += outages.text;
+  table += outages.text + fleet.text;
   fmt::print(
       "{}{} rows, {} fall short; {:.1f} s, {:.1f} s of the processor\n", table,
       rows.size(), faults,
@@ -216,6 +268,35 @@ int Main(const Options& options) {
 
 }  // namespace
 }  // namespace keyrotator::goodput
+
+namespace {
+
+// "1,4,32"; empty where that is not what it is.
+std::vector<std::size_t> Numbers(std::string_view text) {
+  std::vector<std::size_t> numbers;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    std::size_t number = 0;
+    const auto [after, error] = std::from_chars(at, end, number);
+    if (error != std::errc() || number == 0) return {};
+    numbers.push_back(number);
+    if (after == end) return numbers;
+    if (*after != ',') return {};
+    at = after + 1;
+  }
+}
+
+// Those of that name, or nothing.
+std::optional<keyrotator::goodput::Split> SplitOf(std::string_view name) {
+  using enum keyrotator::goodput::Split;
+  for (const auto split : {kEqual, kOne, kMoving}) {
+    if (name == ToString(split)) return split;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   keyrotator::goodput::Options options;
@@ -243,6 +324,12 @@ int main(int argc, char** argv) {
       options.cell = value;
     } else if (argument == "--contender" && !value.empty()) {
       options.contender = value;
+    } else if (argument == "--fleet" && !Numbers(value).empty()) {
+      options.fleet = Numbers(value);
+    } else if (argument == "--split" && SplitOf(value)) {
+      options.split = *SplitOf(value);
+    } else if (argument == "--fault" && !value.empty()) {
+      options.fault = value;
     } else if (argument == "--svg" && !value.empty()) {
       options.svg = value;
     } else if (argument == "--seeds" && !value.empty()) {
