@@ -176,7 +176,7 @@ TEST_CASE("what cannot be used is an error without a secret",
   const auto error_with = [&](auto change) {
     FleetConfig config = fine;
     change(config);
-    const std::string error =
+    std::string error =
         ErrorOf(config, Variables({{"EMPTY", " "}, {"SECRET", kPassword}}));
     CHECK_FALSE(FindLeak(error, kPassword));
     return error;
