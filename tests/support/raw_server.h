@@ -193,6 +193,8 @@ class RawConnection {
   void Close() {
     if (fd_ >= 0) close(std::exchange(fd_, -1));
   }
+  // The peer sees the end of what it reads; what it sends still arrives.
+  void EndWriting() { shutdown(fd_, SHUT_WR); }
   // The peer sees "connection reset".
   void Reset() {
     const linger now{.l_onoff = 1, .l_linger = 0};
