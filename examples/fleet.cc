@@ -145,8 +145,9 @@ class Child {
 class Redis {
  public:
   Redis() {
-    std::string path =
-        std::filesystem::temp_directory_path() / "keyrotator-fleet-XXXXXX";
+    // mkdtemp puts a name that is free in place of the six at the end.
+    std::string path = std::filesystem::temp_directory_path() /
+                       ("keyrotator-fleet-" + std::string(6, 'X'));
     if (mkdtemp(path.data()) == nullptr)
       throw std::runtime_error("no temporary directory can be made");
     directory_ = path;

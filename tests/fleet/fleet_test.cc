@@ -32,6 +32,8 @@ struct Wire {
   std::shared_ptr<SharedLedger> ledger;
   bool is_cut = false;
   bool throws = false;
+  bool names_throw = false;
+  std::string secret = {};
   std::vector<FleetAsk> asks = {};
 };
 class CutExchange final : public Exchange {
@@ -47,7 +49,9 @@ class CutExchange final : public Exchange {
   std::string error() const override { return "the wire is cut"; }
   std::string NameOf(std::string_view kind,
                      std::string_view value) const override {
-    return MemoryExchange(nullptr).NameOf(kind, value);
+    if (wire_->names_throw) throw std::runtime_error("no names");
+    return MemoryExchange(nullptr).NameOf(kind,
+                                          wire_->secret + std::string(value));
   }
 
  private:
@@ -238,6 +242,82 @@ TEST_CASE("the exchange is gone with the fleet", "[fleet]") {
   bench.wire_a.reset();
   CHECK(wire.expired());
   CHECK(bench.a.Pick(1) == 1);
+}
+
+TEST_CASE("who joins another fleet is called there as it should be",
+          "[fleet]") {
+  Bench bench;
+  bench.Meet();
+  const std::string before =
+      bench.wire_a->asks.back().scopes.at(0).facts.at(0).group;
+  bench.wire_a->is_cut = true;
+  bench.Run(3s);
+  bench.a.fleet.reset();
+  bench.wire_a->asks.clear();
+  bench.wire_a->secret = "another";
+  FleetOptions options;
+  options.has_thread = false;
+  bench.a.fleet.emplace(bench.a.rotator, CutExchange(bench.wire_a), options);
+  bench.a.Pick(1);
+  bench.Run(3s);
+  REQUIRE_FALSE(bench.wire_a->asks.empty());
+  const FleetAsk& last = bench.wire_a->asks.back();
+  REQUIRE_FALSE(last.scopes.empty());
+  for (const FleetFact& fact : last.scopes[0].facts)
+    CHECK(fact.group != before);
+  CHECK(last.slot == -1);
+  // Nobody has heard of that one, either.
+  CHECK(bench.a.Count(KeyEvent::Kind::kFleetLost) == 2);
+}
+
+TEST_CASE("a rotator is in one fleet at a time", "[fleet]") {
+  Bench bench;
+  FleetOptions options;
+  options.has_thread = false;
+  CHECK_THROWS_AS(Fleet(bench.a.rotator, CutExchange(bench.wire_b), options),
+                  std::invalid_argument);
+  bench.Meet();
+  CHECK(bench.a.fleet->Status().is_connected);
+}
+
+TEST_CASE("an exchange that cannot name a key is one that did not answer",
+          "[fleet]") {
+  ManualClock clock;
+  auto wire =
+      std::make_shared<Wire>(Wire{.ledger = std::make_shared<SharedLedger>()});
+  wire->names_throw = true;
+  Process process(clock, wire);
+  process.Pick(1);
+  clock.Advance(1s);
+  process.fleet->Poll();
+  CHECK(process.fleet->Status().error == "no names");
+  CHECK(process.Pick(1) == 1);
+  wire->names_throw = false;
+  clock.Advance(5s);
+  process.fleet->Poll();
+  CHECK(process.fleet->Status().is_connected);
+  wire->names_throw = true;
+  process.fleet.reset();
+}
+
+TEST_CASE("what the ledger cannot share is no reason to hurry", "[fleet]") {
+  Bench bench;
+  bench.Report(bench.a, 8);
+  bench.Run(1s);
+  const std::size_t before = bench.wire_a->asks.size();
+  // A bucket of two is not shared.
+  std::size_t reports = 0;
+  for (int i = 0; i < 100; ++i) {
+    if (auto lease = bench.a.rotator.Pick({.scope = "small"})) {
+      ++reports;
+      bench.a.rotator.ReportLimits(
+          *lease, {.requests = {.limit = 2., .remaining = 1., .reset = 1ms}});
+    }
+    bench.Run(25ms);
+  }
+  CHECK(reports > 50);
+  // Five a second, and one for each key whose limit was new.
+  CHECK(bench.wire_a->asks.size() - before <= 20);
 }
 
 TEST_CASE("a fleet may outlive its rotator", "[fleet]") {

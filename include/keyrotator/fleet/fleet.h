@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <condition_variable>
@@ -34,7 +35,6 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <type_traits>
 #include <utility>
 
 #include "keyrotator/clock.h"
@@ -63,8 +63,9 @@ struct FleetOptions {
 class Fleet {
  public:
   // `rotator` is a KeyRotator of any kind, whose clock is used; the fleet may
-  // outlive it. Throws std::invalid_argument for options out of range. That
-  // the ledger is away is no error, now or later.
+  // outlive it. Throws std::invalid_argument for options out of range, and if the
+  // rotator is in a fleet already. That the ledger is away is no error, now or
+  // later.
   template <class Rotator, std::derived_from<Exchange> SomeExchange>
   Fleet(Rotator& rotator, SomeExchange exchange, FleetOptions options = {})
       : Fleet(rotator.fleet_member(),
@@ -134,13 +135,15 @@ class Fleet {
     };
     terms.groups = options_.max_groups;
     terms.random = options_.random;
-    member_->JoinFleet(std::move(terms), [bell = bell_] {
+    const bool joined = member_->JoinFleet(std::move(terms), [bell = bell_] {
       {
         const std::lock_guard lock(bell->mutex);
         if (std::exchange(bell->has_rung, true)) return;
       }
       bell->rings.notify_one();
     });
+    if (!joined)
+      throw std::invalid_argument("Fleet: the rotator is in a fleet already");
     if (options_.has_thread) thread_ = std::thread([this] { Run(); });
   }
 
@@ -176,10 +179,11 @@ class Fleet {
   void Talk() {
     const Nanos begin = member_->Now();
     pacer_.Sent(begin);
-    const FleetAsk ask = member_->AskFleet(pacer_.period());
+    FleetAsk ask;
     std::optional<FleetReply> reply;
     std::string error;
     try {
+      ask = member_->AskFleet(pacer_.period());
       reply = exchange_->Send(ask);
       if (!reply) error = exchange_->error();
     } catch (const std::exception& failure) {
@@ -217,12 +221,16 @@ class Fleet {
   // What was granted is given back. If that is not heard it counts for two slots
   // of the ledger's time at most.
   void SayGoodbye() {
-    FleetAsk ask = member_->AskFleet(pacer_.period());
-    ask.leaves = true;
-    member_->LeaveFleet();
-    if (!status_.is_connected) return;
+    std::optional<FleetAsk> ask;
     try {
-      exchange_->Send(ask);
+      ask = member_->AskFleet(pacer_.period());
+    } catch (const std::exception&) {
+    }
+    member_->LeaveFleet();
+    if (!ask || !status_.is_connected) return;
+    ask->leaves = true;
+    try {
+      exchange_->Send(*ask);
     } catch (const std::exception&) {
     }
   }

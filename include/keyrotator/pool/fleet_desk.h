@@ -55,8 +55,8 @@ class FleetDesk {
   }
   // What was granted is void, and it is as if there had been no fleet.
   void Leave(Pool& pool, const std::vector<Scope*>& scopes) {
-    joined_ = false;
-    terms_ = {};
+    *this = FleetDesk();
+    for (Slot* slot : pool.roster.keys()) slot->group->fleet_id.clear();
     for (Scope* scope : scopes) {
       for (const auto& standing : scope->standings) {
         if (standing == nullptr || standing->share() == nullptr) continue;
@@ -126,9 +126,10 @@ class FleetDesk {
                     std::size_t j) {
                   if (j >= reply.scopes[i].answers.size()) return;
                   const FleetAnswer& said = reply.scopes[i].answers[j];
+                  const bool was_forgotten = standing.share()->is_forgotten();
                   standing.HearFleet(fact, said, reply, asked_, ask.period,
                                      terms_.random(), pool.now);
-                  if (standing.share()->is_forgotten())
+                  if (!was_forgotten && standing.share()->is_forgotten())
                     pool.is_news_urgent = true;
                   if (standing.is_metered()) pool.Meter(standing);
                   if (said.gate > 0)
@@ -153,6 +154,7 @@ class FleetDesk {
   static double Cost(const PickHint& hint) {
     return std::isfinite(hint.cost) ? std::max(hint.cost, 0.0) : 0;
   }
+
   // The groups to tell of: none, if nothing goes on in the scope; else those with
   // something to tell, and of the others some in turn.
   std::vector<Group*> GroupsFor(Pool& pool, Scope& scope) {
@@ -218,7 +220,8 @@ class FleetDesk {
     }
   }
 
-  // A key without a group has the same name everywhere, though not the same made-up one.
+  // A key without a group has the same name everywhere, though not the same
+  // made-up one.
   std::string NameOf(const Group& group) const {
     return group.name.empty()
                ? terms_.name("key", group.members.front()->secret)

@@ -20,8 +20,9 @@ class FleetMember {
  public:
   virtual ~FleetMember() = default;
   virtual Nanos Now() = 0;
-  // `wake` is called, without the lock, when a message should not wait.
-  virtual void JoinFleet(FleetTerms terms, std::function<void()> wake) = 0;
+  // `wake` is called, without the lock, when a message should not wait. False: the
+  // pool is in a fleet already.
+  virtual bool JoinFleet(FleetTerms terms, std::function<void()> wake) = 0;
   virtual void LeaveFleet() = 0;
   virtual FleetAsk AskFleet(Nanos period) = 0;
   virtual void HearFleet(const FleetAsk& ask, const FleetReply& reply) = 0;

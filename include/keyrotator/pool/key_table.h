@@ -182,7 +182,12 @@ class KeyTable {
 
   // --- The fleet ---
 
-  void JoinFleet(FleetTerms terms) { fleet_.Join(std::move(terms)); }
+  // False: it is in one already.
+  bool JoinFleet(FleetTerms terms) {
+    if (fleet_.is_joined()) return false;
+    fleet_.Join(std::move(terms));
+    return true;
+  }
   void LeaveFleet() {
     if (closed_) return;
     During(pool_.now, [&] { fleet_.Leave(pool_, scopes_.All()); });

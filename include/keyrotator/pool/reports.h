@@ -231,11 +231,11 @@ inline void LearnLimits(Pool& pool, const Grant& grant,
   Scope& scope = *grant.scope;
   Group& group = *grant.slot->group;
   Standing& standing = scope.Get(group);
+  const bool was_rated = standing.bucket().rated();
   if (!standing.Learn(grant, limits, OthersInFlight(scope, group), pool.now) ||
       !standing.bucket().known())
     return;
-  if (standing.share() != nullptr && !standing.share()->is_on())
-    pool.is_news_urgent = true;
+  if (standing.share() != nullptr && !was_rated) pool.is_news_urgent = true;
   pool.Meter(standing);
   pool.Changed(standing);
   pool.waiters.Wake(scope);

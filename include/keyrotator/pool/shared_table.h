@@ -193,11 +193,12 @@ class SharedTable final : public LeaseHost, public FleetMember {
 
   // --- The fleet ---
 
-  void JoinFleet(FleetTerms terms, std::function<void()> wake) override {
+  bool JoinFleet(FleetTerms terms, std::function<void()> wake) override {
     const std::lock_guard lock(mutex_);
-    table_.JoinFleet(std::move(terms));
+    if (!table_.JoinFleet(std::move(terms))) return false;
     wake_fleet_ =
         std::make_shared<const std::function<void()>>(std::move(wake));
+    return true;
   }
   void LeaveFleet() override {
     const std::lock_guard lock(mutex_);
