@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -72,7 +71,7 @@ class FleetDesk {
   // A request came; `found`: it has a key.
   void Count(Pool& pool, Scope& scope, const PickHint& hint, bool found) {
     scope.fleet.arrived[0] += 1;
-    scope.fleet.arrived[1] += Cost(hint);
+    scope.fleet.arrived[1] += KnownCost(hint.cost);
     if (!found && !std::exchange(thirsty_, true)) pool.has_output = true;
   }
 
@@ -151,10 +150,6 @@ class FleetDesk {
     std::vector<std::shared_ptr<Group>> groups;
   };
 
-  static double Cost(const PickHint& hint) {
-    return std::isfinite(hint.cost) ? std::max(hint.cost, 0.0) : 0;
-  }
-
   // The groups to tell of: none, if nothing goes on in the scope; else those with
   // something to tell, and of the others some in turn.
   std::vector<Group*> GroupsFor(Pool& pool, Scope& scope) {
@@ -202,7 +197,7 @@ class FleetDesk {
       fleet.want[i] = fleet.arrivals[i];
     }
     for (const Waiter* waiter : scope.queue) {
-      const double cost = Cost(waiter->hint);
+      const double cost = KnownCost(waiter->hint.cost);
       fleet.want[0] += 1;
       fleet.want[1] += cost;
       if (told.costs.size() < kCosts) told.costs.push_back(cost);

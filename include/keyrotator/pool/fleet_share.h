@@ -22,6 +22,11 @@
 
 namespace keyrotator::internal {
 
+// What is not a number above 0 is not known, and counts as no tokens.
+inline double KnownCost(double cost) {
+  return std::isfinite(cost) ? std::max(cost, 0.0) : 0;
+}
+
 class FleetShare {
  public:
   // `pace` was learned here before, per nanosecond; 0: none was.
@@ -35,12 +40,11 @@ class FleetShare {
   Nanos leaves() const { return SaturatingAdd(expires_, kWhile); }
   bool IsLeft(Nanos now) const { return now >= leaves(); }
 
-  // Whether a request of `cost` tokens may go out; what is not a number above 0 is
-  // not known, and counts as none.
+  // Whether a request of `cost` tokens may go out.
   bool Fits(double cost, Nanos now) const {
     if (IsAlone(now)) return CreditAt(now) >= 1 - kSlack;
     return next_ < grants_.size() && grants_[next_] <= now &&
-           purse_ >= std::min(Known(cost), token_limit_) * (1 - kSlack);
+           purse_ >= std::min(KnownCost(cost), token_limit_) * (1 - kSlack);
   }
   // When it may, if nothing else changes; never kNever, since there will be news.
   Nanos WhenFits(double cost, Nanos now) const {
@@ -66,9 +70,9 @@ class FleetShare {
       return;
     }
     ++spent_[0];
-    spent_[1] += Known(cost);
+    spent_[1] += KnownCost(cost);
     if (next_ < grants_.size()) ++next_;
-    purse_ = std::max(0.0, purse_ - Known(cost));
+    purse_ = std::max(0.0, purse_ - KnownCost(cost));
   }
   // A lease of this epoch served its request.
   void Serve(Nanos now) {
@@ -227,9 +231,6 @@ class FleetShare {
   // The difference of two times in doubles.
   static constexpr double kSlack = 1e-9;
 
-  static double Known(double cost) {
-    return std::isfinite(cost) ? std::max(cost, 0.0) : 0;
-  }
   double CreditAt(Nanos now) const {
     const Nanos since = std::max(credit_time_, expires_);
     return std::min(std::max(1.0, share_ * kBurst),
