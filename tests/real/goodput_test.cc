@@ -23,14 +23,15 @@ namespace keyrotator::real_goodput_test {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::Bound;
 using testing::CheckGoodput;
+using testing::Compare;
 using testing::Drive;
 using testing::FakeCounts;
 using testing::FakeKey;
 using testing::FakeLimit;
 using testing::FakeProvider;
 using testing::FakeProviderOptions;
+using testing::Goodput;
 using testing::Load;
 using testing::PerKey;
 using testing::Pool;
@@ -44,12 +45,12 @@ using testing::WholeTransport;
 // what is said above:
 // - With headers about three requests a key stay in their bucket: the reserve,
 //   and what comes in during a round trip (seen: 0.979 to 0.987, no 429).
-constexpr Bound kWithHeaders{.share = 0.97, .waste = 0.002};
+constexpr Goodput kWithHeaders{.share = 0.97, .waste = 0.002};
 // - Without, up to ten requests a bucket are refused before its pace is known.
 //   Seen: 0.965 to 0.986, 0.022 to 0.043.
-constexpr Bound kRetryAfter{.share = 0.94, .waste = 0.1};
+constexpr Goodput kRetryAfter{.share = 0.94, .waste = 0.1};
 // - Seen: 0.970 to 0.980, 0.026 to 0.034.
-constexpr Bound kNoHint{.share = 0.94, .waste = 0.07};
+constexpr Goodput kNoHint{.share = 0.94, .waste = 0.07};
 
 // A provider with the pool's keys and limits.
 FakeProviderOptions ProviderOf(const Pool& pool, ProviderStyle style) {
@@ -84,12 +85,15 @@ PerKey CountsOf(const FakeProvider& provider, const Pool& pool) {
 // `hidden`: see WholeTransport.
 template <class Policy>
 void RunCell(const std::string& what, const Pool& pool, ProviderStyle style,
-             const std::string& hidden, const Load& load, const Bound& bound) {
-  const FakeProvider provider(ProviderOf(pool, style));
-  KeyRotator<Policy> rotator(pool.Keys());
-  OpenAIClient client(provider.base_url(), rotator, WholeTransport(hidden));
-  const Seen seen = Drive(client, pool, load);
-  CheckGoodput(what, pool, CountsOf(provider, pool), seen, bound);
+             const std::string& hidden, const Load& load,
+             const Goodput& bound) {
+  CheckGoodput(what, bound, [&] {
+    const FakeProvider provider(ProviderOf(pool, style));
+    KeyRotator<Policy> rotator(pool.Keys());
+    OpenAIClient client(provider.base_url(), rotator, WholeTransport(hidden));
+    const Seen seen = Drive(client, pool, load);
+    return Compare(pool, CountsOf(provider, pool), seen);
+  });
 }
 
 TEST_CASE("Eight unequal keys with headers give what they have") {

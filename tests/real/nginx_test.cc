@@ -19,9 +19,10 @@ namespace keyrotator::real_nginx_test {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::Bound;
 using testing::CheckGoodput;
+using testing::Compare;
 using testing::Drive;
+using testing::Goodput;
 using testing::Nginx;
 using testing::NginxOptions;
 using testing::PerKey;
@@ -36,11 +37,11 @@ constexpr NginxOptions kWithHint{
 // What must hold on a busy machine, too, for a run of 10 s; for one of an hour
 // it would be 0.99 and 0.02. What a run this short shows besides: the refusals
 // before the pace is known, about ten a key, since nginx answers at once.
-constexpr Bound kBoundWhenSilent{.share = 0.92, .waste = 0.12};
+constexpr Goodput kBoundWhenSilent{.share = 0.92, .waste = 0.12};
 // And a pause of a whole second, after which a key goes on at its pace: what
 // was refilled meanwhile, 20 requests a key and 8 % of all, may be left at the
 // end.
-constexpr Bound kBoundWithHint{.share = 0.85, .waste = 0.12};
+constexpr Goodput kBoundWithHint{.share = 0.85, .waste = 0.12};
 
 Pool FourKeys(const NginxOptions& options) {
   std::vector<PooledKey> keys;
@@ -64,23 +65,24 @@ PerKey CountsOf(const std::vector<Nginx::Line>& log, const Pool& pool) {
   return keys;
 }
 
-void RunCell(const NginxOptions& options, double factor, const Bound& bound) {
+void RunCell(const NginxOptions& options, double factor, const Goodput& bound) {
   if (!Nginx::Program()) {
     WARN("SKIPPED: nginx is not installed");  // ctest looks for the first word
     return;
   }
   const Pool pool = FourKeys(options);
-  Nginx nginx(options);
-  KeyRotator rotator(pool.Keys());
-  OpenAIClient client(nginx.base_url(), rotator, WholeTransport());
-  const Seen seen = Drive(client, pool, {.factor = factor, .time = 10s});
-  const std::vector<Nginx::Line> log = nginx.Stop();
   const std::string what = fmt::format(
       "nginx, 4 keys, Retry-After {}, {} x",
       options.retry_after == 0 ? "none"
                                : fmt::format("{} s", options.retry_after),
       factor);
-  CheckGoodput(what, pool, CountsOf(log, pool), seen, bound);
+  CheckGoodput(what, bound, [&] {
+    Nginx nginx(options);
+    KeyRotator rotator(pool.Keys());
+    OpenAIClient client(nginx.base_url(), rotator, WholeTransport());
+    const Seen seen = Drive(client, pool, {.factor = factor, .time = 10s});
+    return Compare(pool, CountsOf(nginx.Stop(), pool), seen);
+  });
 }
 
 TEST_CASE("nginx without Retry-After gives what it lets through at 1.2 x") {
