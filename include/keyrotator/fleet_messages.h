@@ -84,6 +84,38 @@ struct FleetScopeAsk {
   std::vector<FleetFact> facts;
 };
 
+// What a process has to tell of a whole key, or of a group as a whole.
+struct FleetNews {
+  enum class Kind : std::uint8_t {
+    kFailed,  // the key was refused as invalid; nobody tries it for `span`, and
+              // if that is 0, nobody ever does
+    kServed,  // the key was marked, and served a request
+    kRestored,  // somebody who knows says that the key is good
+    kRested,    // no key of the group is to be used for `span`
+  };
+
+  std::string id;  // of the key or the group
+  Kind kind = Kind::kFailed;
+  internal::Nanos span = 0;
+  bool is_guess = false;  // nobody said how long `span` has to be
+};
+
+// What the fleet knows of a whole key, or of a group as a whole.
+struct FleetMark {
+  std::string id;
+  // How many processes had the key refused; 2 stands for more, too.
+  double words = 0;
+  // When the last of them said so and when the key was restored last, in
+  // versions (FleetReply::version); 0: never.
+  std::uint64_t failed = 0;
+  std::uint64_t restored = 0;
+  // From now on: until the key may be tried, 0: it may never; and until the
+  // group may be used.
+  internal::Nanos failed_for = 0;
+  internal::Nanos rests = 0;
+  bool is_guess = false;  // the end of `rests`
+};
+
 struct FleetAsk {
   // For how long a reply counts, from when it was asked for; and the length of
   // the ledger's slots. The same for all.
@@ -93,6 +125,11 @@ struct FleetAsk {
   std::int64_t slot = -1;      // in which this process was counted last
   bool alone = false;          // it went on by itself since its last message
   bool leaves = false;  // it wants nothing any more, and is not to be counted
+  // A number that no other process has, so that nobody's word counts twice; a
+  // whole one, up to 2^53.
+  double who = 0;
+  std::uint64_t version = 0;  // FleetReply::version, as last told
+  std::vector<FleetNews> news = {};
   std::vector<FleetScopeAsk> scopes;
 };
 
@@ -122,8 +159,14 @@ struct FleetScopeReply {
 
 struct FleetReply {
   std::int64_t slot = -1;
-  double processes = 1;                      // that were heard of lately
-  bool plenty = false;                       // more could be had at once
+  double processes = 1;  // that were heard of lately
+  bool plenty = false;   // more could be had at once
+  // Grows with each change of what is known of keys; and what it was when the
+  // ledger began. Another one's versions are not to be compared.
+  std::uint64_t version = 0;
+  std::uint64_t born = 0;
+  // All that is known, if that is another version than the one that was told.
+  std::optional<std::vector<FleetMark>> marks = {};
   std::vector<FleetScopeReply> scopes = {};  // in the order of the ask
 };
 

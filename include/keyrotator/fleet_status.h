@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -32,6 +33,12 @@ struct FleetStatus {
   std::optional<std::chrono::nanoseconds> age = {};
   // How long that took.
   std::chrono::nanoseconds round_trip{0};
+  // What the fleet knows of its keys, as of the last reply: how many were taken
+  // out, as two processes had them refused; how many are doubted, as one had; and
+  // for how many groups it told to send nothing for a while.
+  std::size_t failed_keys = 0;
+  std::size_t doubted_keys = 0;
+  std::size_t cooling_groups = 0;
   std::uint64_t exchanges = 0;  // messages that were answered
   std::uint64_t misses = 0;     // and not
   // Why the last one that was not answered was not. Without secrets.
@@ -53,6 +60,12 @@ struct fmt::formatter<keyrotator::FleetStatus>
     if (status.is_connected) {
       text += fmt::format(", {:.0f} processes, round trip ", status.processes);
       text += SpanText(status.round_trip);
+      const auto add = [&](std::size_t count, std::string_view what) {
+        if (count > 0) text += fmt::format(", {} {}", count, what);
+      };
+      add(status.failed_keys, "failed");
+      add(status.doubted_keys, "doubted");
+      add(status.cooling_groups, "cooling");
     } else if (!status.error.empty()) {
       text.append(" (").append(status.error).append(")");
     }

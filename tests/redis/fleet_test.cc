@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -93,6 +94,36 @@ TEST_CASE("Redis that is away at the start is found when it is there") {
   CHECK(member.fleet->Status().is_connected);
   CHECK(Eventually([&] { return member.back == 1; }));
   CHECK(member.lost == 1);
+}
+
+TEST_CASE("over Redis, too, the words of two take a key out of all") {
+  if (SkipWithoutRedis()) return;
+  RedisServer server;
+  Member one(server);
+  Member two(server);
+  Member three(server);
+  const auto fail = [](Member& member) {
+    auto lease = member.rotator.Pick();
+    REQUIRE(lease);
+    CHECK(lease->name() == "A");
+    member.rotator.MarkFailed(*lease);
+  };
+  fail(one);
+  CHECK(Eventually([&] { return two.fleet->Status().doubted_keys == 1; }));
+  fail(two);
+  const auto all_have = [&](std::size_t failed_keys, KeyState state) {
+    return Eventually([&] {
+      for (Member* member : {&one, &two, &three}) {
+        if (member->fleet->Status().failed_keys != failed_keys ||
+            member->rotator.Snapshot()[0].state != state)
+          return false;
+      }
+      return true;
+    });
+  };
+  CHECK(all_have(1, KeyState::kFailed));
+  one.rotator.Restore(one.rotator.Snapshot()[0].id);
+  CHECK(all_have(0, KeyState::kAvailable));
 }
 
 TEST_CASE("Redis that restarts empty is lost once and back once") {

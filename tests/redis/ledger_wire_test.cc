@@ -47,7 +47,7 @@ constexpr std::string_view kAnswer =
     "1 5 10 20 3 4 1500 60 0.001 -2.5 0 0 0 0 2 1 0 7 2 100.5 8";
 
 std::string Reply(std::string_view answer) {
-  return Bytes(fmt::format("875000000 2 1 0.25 {}", answer));
+  return Bytes(fmt::format("875000000 2 1 5001 5000 -1 0.25 {}", answer));
 }
 
 TEST_CASE("a message is told field by field", "[redis]") {
@@ -55,6 +55,12 @@ TEST_CASE("a message is told field by field", "[redis]") {
   ask.period = 200'000'000;
   ask.slot = 7;
   ask.alone = true;
+  ask.who = 4711;
+  ask.version = 5001;
+  ask.news.push_back({.id = "k",
+                      .kind = FleetNews::Kind::kRested,
+                      .span = 1'500'000'000,
+                      .is_guess = true});
   FleetScopeAsk& scope = ask.scopes[0];
   scope.scope = "s";
   scope.want = {1.5, 300};
@@ -72,9 +78,10 @@ TEST_CASE("a message is told field by field", "[redis]") {
   fact.seen = {6, 7};
   const auto expect = [&](const char* told) {
     CHECK(internal::LedgerArguments(ask, std::chrono::minutes(1)) ==
-          std::vector<std::string>{"1", "60", Bytes("-1 200 7 1 0 1"), "s",
-                                   Bytes("1 1.5 300 2 400 6 0.1 1"),
-                                   Bytes("10 20"), "g", Bytes(told)});
+          std::vector<std::string>{
+              "1", "60", Bytes("-1 200 7 1 0 1 4711 5001 1"), "k",
+              Bytes("3 1500 1"), "s", Bytes("1 1.5 300 2 400 6 0.1 1"),
+              Bytes("10 20"), "g", Bytes(told)});
   };
   expect("1792000000000000 1 2 1 3 4 5 6 7 0 0 0");
   fact.refused = true;
@@ -114,6 +121,33 @@ TEST_CASE("a reply of the ledger is read whole", "[redis]") {
   CHECK(answer.grants[2].in == 100'500'000);
 }
 
+TEST_CASE("what a reply says of keys is read", "[redis]") {
+  const std::string text = Bytes("1 2 0 5002 5000 2 3") + "key" +
+                           Bytes("2 5002 5001 60000 0 0 1") + "g" +
+                           Bytes("0 0 0 0 1.5 1");
+  const auto reply = LedgerReplyReader(text).Read(AskOf(0, 0));
+  REQUIRE(reply.has_value());
+  CHECK(reply->version == 5002);
+  CHECK(reply->born == 5000);
+  REQUIRE(reply->marks);
+  REQUIRE(reply->marks->size() == 2);
+  const FleetMark& mark = reply->marks->front();
+  CHECK(mark.id == "key");
+  CHECK(mark.words == 2);
+  CHECK(mark.failed == 5002);
+  CHECK(mark.restored == 5001);
+  CHECK(mark.failed_for == 60'000'000'000);
+  CHECK(reply->marks->back().id == "g");
+  CHECK(reply->marks->back().rests == 1'500'000);
+  CHECK(reply->marks->back().is_guess);
+  for (std::size_t size = 0; size < text.size(); ++size) {
+    INFO(size);
+    CHECK_FALSE(ProblemOf(AskOf(0, 0), text.substr(0, size)).empty());
+  }
+  CHECK_FALSE(
+      LedgerReplyReader(Reply(kAnswer)).Read(AskOf(1, 1))->marks.has_value());
+}
+
 TEST_CASE("a reply that is cut off anywhere is none", "[redis]") {
   const std::string text = Reply(kAnswer);
   const FleetAsk ask = AskOf(1, 1);
@@ -131,7 +165,7 @@ TEST_CASE("a reply to another message is none", "[redis]") {
   CHECK_FALSE(ProblemOf(AskOf(1, 0), Reply(kAnswer)).empty());
   CHECK_FALSE(ProblemOf(AskOf(1, 2), Reply(kAnswer)).empty());
   CHECK_FALSE(ProblemOf(AskOf(2, 1), Reply(kAnswer)).empty());
-  CHECK(ProblemOf(AskOf(0, 0), Bytes("0 1 0")).empty());
+  CHECK(ProblemOf(AskOf(0, 0), Bytes("0 1 0 0 0 -1")).empty());
 }
 
 TEST_CASE("no number of a reply is believed that cannot be", "[redis]") {
@@ -141,41 +175,69 @@ TEST_CASE("no number of a reply is believed that cannot be", "[redis]") {
     const char* problem;
   } cases[] = {
       {"", "slot is missing"},
-      {"-1 1 0 0", "slot is out of range"},
-      {"0.5 1 0 0", "slot is not whole"},
-      {"1e17 1 0 0", "slot is out of range"},
-      {"0 0 0 0", "processes is out of range"},
-      {"0 inf 0 0", "processes is out of range"},
-      {"0 nan 0 0", "processes is out of range"},
-      {"0 1 2 0", "plenty is out of range"},
-      {"0 1 0 1.5", "carry is out of range"},
-      {"0 1 0 -0.5", "carry is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0", "epoch is out of range"},
-      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0", "total is out of range"},
-      {"0 1 0 0 0 0 0 0 inf 0 0 0 0 0 0 0 0 0 0", "foreign is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0 0 0", "gate is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 86400001 0 0 0 0 0 0 0 0", "gate is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 1e308 0 0 0 0 0 0 0 0", "gate is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0 0", "limit is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 inf 0 0 0 0 0 0", "rate is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0", "rate is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 60 0 1e9 0 0 0 0 0", "level is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 nan 0 0", "level is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 -nan 0", "pace is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1000000000",
+      {"-1 1 0 0 0 -1 0", "slot is out of range"},
+      {"0.5 1 0 0 0 -1 0", "slot is not whole"},
+      {"1e17 1 0 0 0 -1 0", "slot is out of range"},
+      {"0 0 0 0 0 -1 0", "processes is out of range"},
+      {"0 inf 0 0 0 -1 0", "processes is out of range"},
+      {"0 nan 0 0 0 -1 0", "processes is out of range"},
+      {"0 1 2 0 0 -1 0", "plenty is out of range"},
+      {"0 1 0 0 0 -1 1.5", "carry is out of range"},
+      {"0 1 0 0 0 -1 -0.5", "carry is out of range"},
+      {"0 1 0 0 0 -1 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0",
+       "epoch is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0",
+       "total is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 inf 0 0 0 0 0 0 0 0 0 0",
+       "foreign is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 -1 0 0 0 0 0 0 0 0", "gate is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 86400001 0 0 0 0 0 0 0 0",
+       "gate is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 1e308 0 0 0 0 0 0 0 0",
+       "gate is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0 0",
+       "limit is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 inf 0 0 0 0 0 0",
+       "rate is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0", "rate is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 60 0 1e9 0 0 0 0 0",
+       "level is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 nan 0 0",
+       "level is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 -nan 0",
+       "pace is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1000000000",
        "grants is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1000000000 0 0",
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1000000000 0 0",
        "count is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0.5 0 0", "count is not whole"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 -1", "grants is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 -1 0", "grant is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 -1", "cost is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 inf", "cost is out of range"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 2 1 5 0 1 4 0",
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0.5 0 0",
+       "count is not whole"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 -1",
+       "grants is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 -1 0",
+       "grant is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 -1",
+       "cost is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 inf",
+       "cost is out of range"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 2 1 5 0 1 4 0",
        "the grants are not in order"},
-      {"0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0", "cost is missing"},
+      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0", "cost is missing"},
+      {"0 1 0 -1 0 -1 0", "version is out of range"},
+      {"0 1 0 0 0.5 -1 0", "born is not whole"},
+      {"0 1 0 0 0 -2 0", "marks is out of range"},
+      {"0 1 0 0 0 1025 0", "marks is out of range"},
+      {"0 1 0 0 0 1 257", "a name is out of range"},
+      {"0 1 0 0 0 1 256", "a name is missing"},
+      {"0 1 0 0 0 1 0 3", "words is out of range"},
+      {"0 1 0 0 0 1 0 2 0.5", "failed is not whole"},
+      {"0 1 0 0 0 1 0 2 0 inf", "restored is out of range"},
+      {"0 1 0 0 0 1 0 2 0 0 4e10", "failed for is out of range"},
+      {"0 1 0 0 0 1 0 2 0 0 0 -1", "rests is out of range"},
+      {"0 1 0 0 0 1 0 2 0 0 0 0 2", "guess is out of range"},
   };
-  CHECK(ProblemOf(ask, Bytes("0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")).empty());
+  CHECK(ProblemOf(ask, Bytes("0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"))
+            .empty());
   for (const auto& [text, problem] : cases) {
     INFO(text);
     CHECK(ProblemOf(ask, Bytes(text)) == problem);
@@ -185,7 +247,7 @@ TEST_CASE("no number of a reply is believed that cannot be", "[redis]") {
 TEST_CASE("no more is granted in a scope than may be, over all of its groups",
           "[redis]") {
   const auto reply = [](std::size_t in_each) {
-    std::string text = "0 1 0 0";
+    std::string text = "0 1 0 0 0 -1 0";
     for (int i = 0; i < 2; ++i) {
       text += fmt::format(" 1 0 0 0 0 0 0 0 0 0 0 0 0 0 1 {} 0 0", in_each);
     }
@@ -197,7 +259,7 @@ TEST_CASE("no more is granted in a scope than may be, over all of its groups",
 
 TEST_CASE("the longest reply there can be is not too long", "[redis]") {
   CHECK(LedgerReplyReader::MostBytes(AskOf(1, 2)) >=
-        8 * (3 + 1 + 15 * 2 + 3 * 256) + 8);
+        8 * (6 + 1024 * (7 + 256 / 8) + 1 + 15 * 2 + 3 * 256) + 8);
 }
 
 }  // namespace

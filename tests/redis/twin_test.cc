@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -55,6 +56,28 @@ FleetAmounts GrantedIn(const FleetScopeReply& scope) {
   return all;
 }
 
+using Marks = std::optional<std::vector<FleetMark>>;
+
+std::string TextOf(Marks marks) {
+  if (!marks) return "none";
+  std::sort(marks->begin(), marks->end(),
+            [](const FleetMark& a, const FleetMark& b) { return a.id < b.id; });
+  std::string text;
+  for (const FleetMark& mark : *marks) {
+    text += fmt::format("{} {} {} {} {:.3f} {:.3f} {}, ", mark.id, mark.words,
+                        mark.failed, mark.restored,
+                        static_cast<double>(mark.failed_for) / 1e6,
+                        static_cast<double>(mark.rests) / 1e6, mark.is_guess);
+  }
+  return text;
+}
+
+std::string DifferenceOfMarks(const Marks& mine, const Marks& redis) {
+  const std::string a = TextOf(mine);
+  const std::string b = TextOf(redis);
+  return a == b ? std::string() : fmt::format("marks {} | {}; ", a, b);
+}
+
 // What differs; empty if nothing does. Spans in milliseconds, rates per second.
 // `in_all`: of grants it only counts how many there are in a scope and what they
 // cost together. Two groups with the same room, but for the last digit of it, may
@@ -69,6 +92,9 @@ std::string Difference(const FleetReply& mine, const FleetReply& redis,
           static_cast<double>(redis.slot));
   compare("processes", mine.processes, redis.processes);
   compare("plenty", mine.plenty, redis.plenty);
+  if (mine.version != redis.version || mine.born != redis.born)
+    text += fmt::format("version {} {}; ", mine.version, redis.version);
+  text += DifferenceOfMarks(mine.marks, redis.marks);
   for (std::size_t s = 0; s < mine.scopes.size(); ++s) {
     compare("carry", mine.scopes[s].carry, redis.scopes[s].carry);
     const FleetAmounts a_all = GrantedIn(mine.scopes[s]);
@@ -117,6 +143,7 @@ class Round {
         limit_(seed % 5 == 4 ? 1 : 60),
         asks_(1 + Below(6)) {
     for (FleetAsk& ask : asks_) {
+      ask.who = static_cast<double>(1 + Below(1'000'000));
       ask.period = 200'000'000;
       ask.scopes.resize(kScopes);
       for (std::size_t s = 0; s < kScopes; ++s) {
@@ -149,6 +176,7 @@ class Round {
     } else if (!problem.empty()) {
       return fmt::format("process {} of {}: {}", who, asks_.size(), problem);
     }
+    if (expected.marks) marks_ += expected.marks->size();
     for (const FleetScopeReply& scope : expected.scopes)
       granted_ += static_cast<std::size_t>(GrantedIn(scope)[0]);
     Take(ask, expected);
@@ -157,6 +185,7 @@ class Round {
 
   std::size_t granted() const { return granted_; }
   std::size_t ties() const { return ties_; }
+  std::size_t marks() const { return marks_; }
 
  private:
   // Or evicted.
@@ -173,6 +202,9 @@ class Round {
   void Fill(FleetAsk& ask) {
     ask.alone = Chance(0.1);
     ask.leaves = Chance(0.02);
+    ask.news.clear();
+    const double more = Chance(0.003) ? 0.998 : 0.1;
+    while (Chance(more)) ask.news.push_back(News());
     for (FleetScopeAsk& scope : ask.scopes) {
       scope.last_want = scope.want;
       scope.want[0] = Chance(0.3) ? 0 : std::floor(Dice() * 20) + 0.5;
@@ -199,6 +231,20 @@ class Round {
         if (Chance(0.02)) fact.epoch -= std::min<std::uint64_t>(fact.epoch, 1);
       }
     }
+  }
+  FleetNews News() {
+    FleetNews news;
+    news.id = fmt::format("key-{}", Below(5));
+    if (Chance(0.02)) news.id = std::string(Chance(0.5) ? 256 : 257, 'x');
+    if (Chance(0.3)) {
+      // Keys that nobody speaks of again.
+      news.id = fmt::format("key-{}", 100 + Below(3000));
+    }
+    news.kind = static_cast<FleetNews::Kind>(Below(4));
+    const double ms = std::floor(Dice() * 60'000);
+    if (Chance(0.7)) news.span = static_cast<internal::Nanos>(ms * 1e6);
+    news.is_guess = Chance(0.5);
+    return news;
   }
   internal::Nanos Hint() {
     if (Chance(0.4)) return 0;
@@ -254,6 +300,7 @@ class Round {
   // As a process keeps it for its next message.
   static void Take(FleetAsk& ask, const FleetReply& reply) {
     ask.slot = reply.slot;
+    ask.version = reply.version;
     for (std::size_t s = 0; s < kScopes; ++s) {
       FleetScopeAsk& scope = ask.scopes[s];
       scope.slot = reply.slot;
@@ -295,6 +342,7 @@ class Round {
   Mood mood_ = Mood::kUsual;
   std::size_t granted_ = 0;
   std::size_t ties_ = 0;
+  std::size_t marks_ = 0;
 };
 
 TEST_CASE("the ledger in Redis says what the one in memory says", "[redis]") {
@@ -306,6 +354,7 @@ TEST_CASE("the ledger in Redis says what the one in memory says", "[redis]") {
       FromEnvironment("KEYROTATOR_TWIN_MESSAGES", 20'000) / kScopes / kRounds;
   std::size_t granted = 0;
   std::size_t ties = 0;
+  std::size_t marks = 0;
   for (std::uint64_t seed = first; seed < first + kRounds; ++seed) {
     Round round(server, seed);
     for (std::uint64_t step = 0; step < steps; ++step) {
@@ -316,10 +365,12 @@ TEST_CASE("the ledger in Redis says what the one in memory says", "[redis]") {
     }
     granted += round.granted();
     ties += round.ties();
+    marks += round.marks();
   }
   INFO(granted << " requests were granted, " << ties << " messages in a tie");
   CHECK(ties <= kRounds * steps / 1000);
   CHECK(granted > kRounds * steps / 10);
+  CHECK(marks > kRounds * steps / 10);
 }
 
 }  // namespace

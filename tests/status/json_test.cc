@@ -112,12 +112,16 @@ TEST_CASE("JSON tells how a fleet stands", "[status_json]") {
                           .processes = 4,
                           .age = std::chrono::milliseconds(250),
                           .round_trip = std::chrono::milliseconds(2),
+                          .failed_keys = 1,
+                          .doubted_keys = 2,
+                          .cooling_groups = 3,
                           .exchanges = 450,
                           .misses = 3,
                           .error = "refused \xff"};
   CHECK(FleetJson(fleet).dump() ==
         R"({"is_connected":true,"since_seconds":1.5,"processes":4.0,)"
-        R"("age_seconds":0.25,"round_trip_seconds":0.002,"exchanges":450,)"
+        R"("age_seconds":0.25,"round_trip_seconds":0.002,"failed_keys":1,)"
+        R"("doubted_keys":2,"cooling_groups":3,"exchanges":450,)"
         R"("misses":3,"error":"refused \\xff"})");
   // Before the first reply.
   CHECK(FleetJson({.since = std::chrono::seconds(7), .misses = 35}).dump() ==

@@ -389,6 +389,9 @@ FleetStatus Connected() {
           .processes = 4,
           .age = std::chrono::milliseconds(150),
           .round_trip = std::chrono::microseconds(400),
+          .failed_keys = 1,
+          .doubted_keys = 2,
+          .cooling_groups = 3,
           .exchanges = 450,
           .misses = 3,
           .error = "connection refused"};
@@ -416,7 +419,10 @@ TEST_CASE("Prometheus is told how each fleet stands", "[status]") {
         Samples{{prod, 0.15}});
   CHECK(text["keyrotator_fleet_round_trip_seconds"].samples ==
         Samples{{prod, 0.0004}});
-  CHECK(text.metrics().size() == 7);
+  CHECK(text["keyrotator_fleet_failed_keys"].samples == Samples{{prod, 1}});
+  CHECK(text["keyrotator_fleet_doubted_keys"].samples == Samples{{prod, 2}});
+  CHECK(text["keyrotator_fleet_cooling_groups"].samples == Samples{{prod, 3}});
+  CHECK(text.metrics().size() == 10);
   for (const auto& [name, metric] : text.metrics()) {
     INFO(name);
     CHECK((metric.type == "counter") == name.ends_with("_total"));

@@ -36,6 +36,7 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "keyrotator/clock.h"
 #include "keyrotator/fleet/pacer.h"
@@ -212,9 +213,29 @@ class Fleet {
       heard_ = end;
       status_.processes = reply->processes;
       status_.round_trip = Since(begin, end);
+      NoteMarks(*reply, end);
     } else {
       ++status_.misses;
       status_.error = std::move(error);
+    }
+  }
+
+  void NoteMarks(const FleetReply& reply, Nanos now) {
+    if (reply.marks) {
+      status_.failed_keys = status_.doubted_keys = 0;
+      rests_.clear();
+      for (const FleetMark& mark : *reply.marks) {
+        if (mark.words >= 2) ++status_.failed_keys;
+        if (mark.words == 1) ++status_.doubted_keys;
+        if (mark.rests > 0)
+          rests_.push_back(internal::SaturatingAdd(now, mark.rests));
+      }
+    }
+    std::erase_if(rests_, [&](Nanos until) { return until <= now; });
+    status_.cooling_groups = rests_.size();
+    for (const FleetScopeReply& scope : reply.scopes) {
+      for (const FleetAnswer& answer : scope.answers)
+        status_.cooling_groups += answer.gate > 0 ? 1 : 0;
     }
   }
 
@@ -260,9 +281,10 @@ class Fleet {
   const std::shared_ptr<Bell> bell_ = std::make_shared<Bell>();
 
   mutable std::mutex mutex_;
-  FleetStatus status_;                // guarded by mutex_, as are these two
+  FleetStatus status_;                // guarded by mutex_, as are these
   Nanos changed_;                     // when is_connected did
   Nanos heard_ = internal::kLongAgo;  // the last reply
+  std::vector<Nanos> rests_;          // when those of FleetMarks end
 
   std::thread thread_;  // the last: it uses all of the others
 };

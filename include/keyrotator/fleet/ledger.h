@@ -26,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/fleet/marks.h"
 #include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
 #include "keyrotator/pool/learned_pace.h"
@@ -40,8 +41,11 @@ class FleetLedger {
   // Linear in the facts and in what is granted.
   FleetReply Handle(const FleetAsk& ask, Nanos now) {
     now_ = std::max(now_, now);
-    if (generation_ == 0)
-      generation_ = static_cast<std::uint64_t>(now_ / 1'000'000);
+    if (generation_ == 0) {
+      generation_ =
+          static_cast<std::uint64_t>(std::max<Nanos>(1, now_ / 1'000'000));
+      marks_ = FleetMarks(generation_ * kGeneration);
+    }
     slot_ = now_ / FleetAsk::kLease;
     period_ = ask.period;
     // Nobody was heard, but somebody was there: what flowed back meanwhile they
@@ -56,6 +60,8 @@ class FleetLedger {
     FleetReply reply;
     reply.slot = slot_;
     reply.processes = std::max(1.0, processes_.Sum());
+    for (const FleetNews& news : ask.news) marks_.Hear(news, ask.who, now_);
+    marks_.Tell(ask.version, now_, reply);
     for (const FleetScopeAsk& told : ask.scopes) {
       std::array<Slots, 2>& wants = wants_[told.scope];
       for (std::size_t i = 0; i < 2; ++i) {
@@ -138,6 +144,8 @@ class FleetLedger {
     bool known() const { return (is_limited() || pace.known()) && !is_small(); }
   };
 
+  // Epochs and versions of a ledger that lives on: fewer in a millisecond.
+  static constexpr std::uint64_t kGeneration = 1024;
   static constexpr double kReserve = 0.3;
   static constexpr double kReserveFade = 0.98;
   static constexpr double kSmall = 3;
@@ -155,7 +163,7 @@ class FleetLedger {
     Account& account = place->second;
     if (is_new) {
       // No epoch of a ledger that was lost is one of this.
-      account.epoch = generation_ * 1024;
+      account.epoch = generation_ * kGeneration;
       account.at = now_;
       account.skipped = skipped_;
     }
@@ -393,6 +401,7 @@ class FleetLedger {
   std::int64_t slot_ = 0;
   Nanos period_ = 0;              // of who asks
   std::uint64_t generation_ = 0;  // when it began, in milliseconds
+  FleetMarks marks_;
   Slots processes_;
   std::map<std::string, std::array<Slots, 2>> wants_;
   std::map<std::pair<std::string, std::string>, Account> accounts_;

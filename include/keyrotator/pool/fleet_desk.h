@@ -11,7 +11,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,6 +22,7 @@
 #include "keyrotator/key_status.h"
 #include "keyrotator/pick_hint.h"
 #include "keyrotator/pool/fleet_share.h"
+#include "keyrotator/pool/fleet_words.h"
 #include "keyrotator/pool/pool.h"
 #include "keyrotator/pool/scope.h"
 #include "keyrotator/pool/slot.h"
@@ -31,31 +31,22 @@
 
 namespace keyrotator::internal {
 
-// How a pool belongs to a fleet.
-struct FleetTerms {
-  // As Exchange::NameOf.
-  std::function<std::string(std::string_view kind, std::string_view value)>
-      name;
-  // Of how many groups a message tells in a scope, besides those with news. > 0.
-  std::size_t groups = 32;
-  // From 0 to 1, to spread the processes out.
-  std::function<double()> random;
-};
-
 class FleetDesk {
  public:
-  bool is_joined() const { return joined_; }
   // Whether a caller found no key since the last message.
   bool is_thirsty() const { return thirsty_; }
 
-  void Join(FleetTerms terms) {
+  void Join(Pool& pool, FleetTerms terms) {
     terms_ = std::move(terms);
-    joined_ = true;
+    words_ = FleetWords(terms_.random());
+    pool.is_in_fleet = true;
+    FleetWords::TellAll(pool);
   }
   // What was granted is void, and it is as if there had been no fleet.
   void Leave(Pool& pool, const std::vector<Scope*>& scopes) {
     *this = FleetDesk();
-    for (Slot* slot : pool.roster.keys()) slot->group->fleet_id.clear();
+    pool.is_in_fleet = false;
+    FleetWords::Forget(pool);
     for (Scope* scope : scopes) {
       for (const auto& standing : scope->standings) {
         if (standing == nullptr || standing->share() == nullptr) continue;
@@ -84,6 +75,7 @@ class FleetDesk {
     ask.period = period;
     ask.slot = slot_;
     asked_ = pool.now;
+    words_.Ask(pool, terms_, ask);
     for (Scope* scope : scopes) {
       const std::vector<Group*> groups = GroupsFor(pool, *scope);
       if (groups.empty()) continue;
@@ -99,6 +91,7 @@ class FleetDesk {
   void Miss(Pool& pool, FindScope find, const FleetAsk& ask) {
     if (!std::exchange(is_lost_, true))
       pool.events.Add(KeyEvent::Kind::kFleetLost, nullptr);
+    FleetWords::Miss(pool, ask);
     ForEachFact(find, ask,
                 [](Standing& standing, const FleetFact& fact, auto&&...) {
                   standing.share()->Untell(fact);
@@ -107,13 +100,14 @@ class FleetDesk {
 
   // `reply` speaks from the moment at which it was made on: from `asked` where
   // that is the safe side, else from now.
-  template <class FindScope>
+  template <class FindScope, class Restore>
   void Hear(Pool& pool, FindScope find, const std::vector<Scope*>& scopes,
-            const FleetAsk& ask, const FleetReply& reply) {
+            const FleetAsk& ask, const FleetReply& reply, Restore restore) {
     if (reply.scopes.size() != ask.scopes.size()) return Miss(pool, find, ask);
     if (std::exchange(is_lost_, false))
       pool.events.Add(KeyEvent::Kind::kFleetBack, nullptr);
     slot_ = reply.slot;
+    words_.Hear(pool, terms_, reply, restore);
     for (Scope* scope : scopes) {
       for (const auto& standing : scope->standings) {
         if (standing == nullptr || standing->share() == nullptr) continue;
@@ -204,7 +198,7 @@ class FleetDesk {
     }
     told.want = fleet.want;
     for (Group* group : groups) {
-      if (group->fleet_id.empty()) group->fleet_id = NameOf(*group);
+      if (group->fleet_id.empty()) group->fleet_id = terms_.NameOf(*group);
       Standing& standing = scope.Get(*group);
       FleetShare& share = standing.GetShare(pool.now);
       alone = alone || (share.is_on() && share.IsAlone(pool.now));
@@ -213,14 +207,6 @@ class FleetDesk {
       told.facts.back().group = group->fleet_id;
       sent.groups.push_back(group->members.front()->group);
     }
-  }
-
-  // A key without a group has the same name everywhere, though not the same
-  // made-up one.
-  std::string NameOf(const Group& group) const {
-    return group.name.empty()
-               ? terms_.name("key", group.members.front()->secret)
-               : terms_.name("group", group.name);
   }
 
   template <class FindScope, class Function>
@@ -257,8 +243,8 @@ class FleetDesk {
   static constexpr double kIdle = 0.01;  // requests a message
   static constexpr std::size_t kCosts = 16;
 
-  bool joined_ = false;
   FleetTerms terms_;
+  FleetWords words_;
   bool thirsty_ = false;
   bool is_lost_ = false;
   std::int64_t slot_ = -1;

@@ -109,7 +109,7 @@ class KeyTable {
         (queue == Queue::kInLine && hint.initial_window > 0) ||
         !scope.queue.empty();
     const bool found = TryPick(scope, hint, held_back, grant);
-    if (fleet_.is_joined()) fleet_.Count(pool_, scope, hint, found);
+    if (pool_.is_in_fleet) fleet_.Count(pool_, scope, hint, found);
     if (found == scope.is_dry) NoteDrought(pool_, scope, hint, !found);
     return found;
   }
@@ -161,15 +161,8 @@ class KeyTable {
 
   void Restore(Slot& slot, Nanos now) {
     During(now, [&] {
-      const bool was_shut = slot.gate.Open();
-      pool_.Changed(slot);
-      if (was_shut) pool_.events.Add(KeyEvent::Kind::kReturned, &slot);
-      scopes_.ForEach([&](Scope& scope) {
-        Access* const access = scope.FindAccess(slot);
-        if (access == nullptr || !access->gate.Open()) return;
-        pool_.Changed(*access);
-        pool_.events.Add(KeyEvent::Kind::kReturned, &slot, scope.name);
-      });
+      LiftMarks(slot);
+      pool_.TellFleet(slot, FleetNews::Kind::kRestored);
     });
   }
 
@@ -184,8 +177,8 @@ class KeyTable {
 
   // False: it is in one already.
   bool JoinFleet(FleetTerms terms) {
-    if (fleet_.is_joined()) return false;
-    fleet_.Join(std::move(terms));
+    if (pool_.is_in_fleet) return false;
+    fleet_.Join(pool_, std::move(terms));
     return true;
   }
   void LeaveFleet() {
@@ -201,8 +194,10 @@ class KeyTable {
   }
   void HearFleet(const FleetAsk& ask, const FleetReply& reply, Nanos now) {
     if (closed_) return;
-    During(now,
-           [&] { fleet_.Hear(pool_, Finder(), scopes_.All(), ask, reply); });
+    During(now, [&] {
+      fleet_.Hear(pool_, Finder(), scopes_.All(), ask, reply,
+                  [this](Slot& slot) { LiftMarks(slot); });
+    });
   }
   void MissFleet(const FleetAsk& ask) {
     if (!closed_) fleet_.Miss(pool_, Finder(), ask);
@@ -271,6 +266,19 @@ class KeyTable {
     Serve();
     change();
     Serve();
+  }
+
+  // Whatever failed of the key, it is usable again.
+  void LiftMarks(Slot& slot) {
+    const bool was_shut = slot.gate.Open();
+    pool_.Changed(slot);
+    if (was_shut) pool_.events.Add(KeyEvent::Kind::kReturned, &slot);
+    scopes_.ForEach([&](Scope& scope) {
+      Access* const access = scope.FindAccess(slot);
+      if (access == nullptr || !access->gate.Open()) return;
+      pool_.Changed(*access);
+      pool_.events.Add(KeyEvent::Kind::kReturned, &slot, scope.name);
+    });
   }
 
   // `held_back`: by slow start.

@@ -16,6 +16,7 @@
 #include <utility>
 #include <variant>
 
+#include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/pool/access.h"
@@ -60,11 +61,12 @@ struct Pool {
         events(options.on_event != nullptr) {}
 
   const RotatorOptions options;
-  Nanos now = kLongAgo;         // never goes back
-  std::uint64_t tickets = 0;    // leases so far
-  bool is_metered = false;      // a bucket or a pace depends on the time
-  bool has_output = false;      // see KeyTable
-  bool is_news_urgent = false;  // a fleet should hear of it at once
+  Nanos now = kLongAgo;       // never goes back
+  std::uint64_t tickets = 0;  // leases so far
+  bool is_metered = false;    // a bucket or a pace depends on the time
+  bool has_output = false;    // see KeyTable
+  bool is_in_fleet = false;
+  bool is_news_urgent = false;  // the fleet should hear of it at once
 
   Roster roster;
   ReadyLists ready;
@@ -122,6 +124,18 @@ struct Pool {
     if (standing.Restart(tickets + 1)) scope.restarted.push_back(group.number);
     Changed(standing);
     waiters.Wake(scope);
+  }
+
+  // The fleet is to hear that of a key; and for how long the whole group rests.
+  void TellFleet(Slot& slot, FleetNews::Kind kind) {
+    if (!is_in_fleet) return;
+    slot.fleet.news = kind;
+    is_news_urgent = true;
+  }
+  void TellFleetOfRest(Group& group) {
+    if (!is_in_fleet) return;
+    group.rest_is_news = true;
+    is_news_urgent = true;
   }
 
   // From now on the bucket or the pace says how many requests may go out.

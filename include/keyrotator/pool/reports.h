@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "keyrotator/cooldown.h"
+#include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/limits.h"
@@ -59,6 +60,9 @@ inline void Served(Pool& pool, Slot& slot, Grant* grant) {
   const auto prove = [&](Gate& gate) {
     if (grant == nullptr || gate.IsFresh(grant->ticket)) gate.Prove();
   };
+  if (slot.fleet.is_marked &&
+      (grant == nullptr || slot.gate.IsFresh(grant->ticket)))
+    pool.TellFleet(slot, FleetNews::Kind::kServed);
   prove(slot.gate);
   prove(group.gate);
   pool.Changed(group);
@@ -89,6 +93,7 @@ inline void Failed(Pool& pool, Slot& slot, Grant* grant) {
   const Nanos until =
       retry_after ? SaturatingAdd(pool.now, retry_after->count()) : kNever;
   slot.gate.Shut(until, pool.tickets + 1, slot.id);
+  pool.TellFleet(slot, FleetNews::Kind::kFailed);
   pool.Changed(slot);
   pool.events.Add(KeyEvent::Kind::kFailed, &slot, {}, until, pool.now);
 }
@@ -182,6 +187,7 @@ inline void RateLimited(Pool& pool, Slot& slot, Grant* grant,
     return;
   }
 
+  if (!in_scope) pool.TellFleetOfRest(group);
   if (paced != nullptr) {
     paced->HoldUntil(until);
     pool.Changed(*paced);

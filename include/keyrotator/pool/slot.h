@@ -12,10 +12,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "keyrotator/api_key.h"
+#include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/secret_text.h"
 #include "keyrotator/pick_hint.h"
 #include "keyrotator/pool/gate.h"
@@ -33,14 +35,26 @@ class LeaseHost {
   virtual void EndLease(Grant& grant) noexcept = 0;
 };
 
+// What a fleet and a pool say to each other of a key.
+struct FleetWord {
+  std::string id;  // the key's name there; empty: not named yet
+  std::optional<FleetNews::Kind> news;  // to be told
+  // The fleet has a word from here that the key failed, or took it out here.
+  bool is_marked = false;
+  // FleetMark's, as last heard.
+  std::uint64_t failed = 0;
+  std::uint64_t restored = 0;
+};
+
 struct Group {
   // Indexes what a scope keeps per group; used again once the group is gone.
   std::uint32_t number = 0;
   std::string name;      // empty: the group of one key without a group
   std::string fleet_id;  // its name in the fleet; empty: not named yet
   std::vector<Slot*> members;
-  Gate gate;    // key-wide cooldowns
-  Timer timer;  // when `gate` opens
+  Gate gate;                  // key-wide cooldowns
+  Timer timer;                // when `gate` opens
+  bool rest_is_news = false;  // the fleet is to be told of `gate`
 };
 
 struct Slot {
@@ -75,6 +89,7 @@ struct Slot {
   std::uint64_t successes = 0;
   std::uint64_t rate_limits = 0;
   std::uint64_t failures = 0;
+  FleetWord fleet;
 
   std::size_t in_flight() const {
     return static_cast<std::size_t>(holds.load(std::memory_order_relaxed) /

@@ -1,15 +1,17 @@
 // File: redis/ledger_script.h
 //
-// The fleet's ledger as a script for Redis. It is fleet/ledger.h, and of
-// pool/learned_pace.h what that uses, function by function under the same names,
-// in milliseconds: a change there is a change here, and redis/twin_test.cc holds
-// the two together.
+// The fleet's ledger as a script for Redis. It is fleet/ledger.h and fleet/marks.h,
+// and of pool/learned_pace.h what those use, function by function under the same
+// names, in milliseconds: a change there is a change here, and redis/twin_test.cc
+// holds the two together.
 //
 // One hash, KEYS[1], is all that it touches:
 //   meta            the layout, who was heard of, the time of the last message
+//   m               what is known of whole keys
 //   w:SCOPE         what is wanted there
 //   a:SCOPE:GROUP   the account
-// each a MessagePack array of numbers. It uses HLEN, HMGET, HSET, EXPIRE, UNLINK
+// each a MessagePack array of numbers, and m one of such arrays with a name in
+// front. It uses HLEN, HMGET, HSET, EXPIRE, UNLINK
 // and TIME, and needs Redis 5, where a script may write after it asked the time.
 
 #ifndef KEYROTATOR_REDIS_LEDGER_SCRIPT_H_
@@ -42,6 +44,7 @@ local kNanos = 1e6  -- in a millisecond
 local kLongAgo = -1e15
 -- A gate is told as that at most; the next message tells the rest.
 local kDay = 86400000
+local kYear = 366 * kDay
 -- More fields than these are forgotten, as if Redis had started again: names
 -- that are never used a second time must not fill it.
 local kMostFields = 100000
@@ -256,6 +259,8 @@ local kSlack = 1e-9
 local kUsualLimit = 60
 local kUnlimited = 1e300
 
+local kGeneration = 1024
+
 local now_, slot_, skipped_, generation_, period_
 
 -- From place i on: now, this, last.
@@ -327,7 +332,7 @@ local function Find(scope, group)
     -- No epoch of a ledger that was lost is one of this.
     a = Load(name) or
         {0, 0, 0, 0, 0, -9, 0, 0, 0, 0, 0, 0, 0, -9, 0, 0,
-         now_, skipped_, generation_ * 1024, 0}
+         now_, skipped_, generation_ * kGeneration, 0}
     used_[name] = a
   end
   local span = skipped_ - a[SKIPPED]
@@ -585,12 +590,110 @@ local function Share(want, want_tokens, all, all_tokens, carried, costs,
   return carry, plenty, grants
 end
 
+-- FleetMarks
+
+local kMostMarks = 1024
+local kMostName = 256
+local kForget = 3600000
+-- Of FleetNews.
+local kFailed, kServed, kRestored, kRested = 0, 1, 2, 3
+-- The fields of a mark. TRIED: 0, if it never may be.
+local ID, WHO, WHO2, FAILED, RESTORED, TRIED, RESTS, IS_GUESS, CHANGED =
+    1, 2, 3, 4, 5, 6, 7, 8, 9
+
+local marks_  -- an array; what was not looked at is nil
+
+local Mark = {}
+
+function Mark.words(m)
+  return (m[WHO] ~= 0 and 1 or 0) + (m[WHO2] ~= 0 and 1 or 0)
+end
+
+function Mark.IsOver(m)
+  return Mark.words(m) == 0 and m[RESTS] <= now_ and
+      now_ - m[CHANGED] > kForget
+end
+
+function Mark.Fail(m, span, teller, version)
+  local till = span > 0 and now_ + span or 0
+  if m[WHO] == teller or m[WHO2] == teller or Mark.words(m) == 2 then
+    if till == m[TRIED] then return false end
+    m[TRIED] = till
+    return true
+  end
+  m[m[WHO] == 0 and WHO or WHO2] = teller
+  m[FAILED], m[TRIED] = version, till
+  return true
+end
+
+function Mark.Restore(m, version)
+  m[WHO], m[WHO2], m[RESTORED] = 0, 0, version
+  return true
+end
+
+function Mark.Hear(m, kind, span, is_guess, teller, version)
+  if kind == kFailed then return Mark.Fail(m, span, teller, version) end
+  if kind == kRestored then return Mark.Restore(m, version) end
+  if kind == kServed then
+    if Mark.words(m) == 2 then return Mark.Restore(m, version) end
+    for i = WHO, WHO2 do
+      if m[i] == teller then
+        m[i] = 0
+        return true
+      end
+    end
+    return false
+  end
+  if now_ + span <= m[RESTS] then return false end
+  m[RESTS], m[IS_GUESS] = now_ + span, is_guess
+  return true
+end
+
+local FleetMarks = {}
+
+-- Returns the version after it.
+function FleetMarks.Hear(id, news, teller, version)
+  local kind, span, is_guess = unpack_doubles('<ddd', news)
+  local kept, mark = {}, nil
+  for _, m in ipairs(marks_) do
+    if not Mark.IsOver(m) then
+      kept[#kept + 1] = m
+      if m[ID] == id then mark = m end
+    end
+  end
+  marks_ = kept
+  if #id > kMostName then return version end
+  if not mark then
+    if #kept >= kMostMarks then return version end
+    mark = {id, 0, 0, 0, 0, 0, 0, 0, 0}
+    kept[#kept + 1] = mark
+  end
+  if not Mark.Hear(mark, kind, span, is_guess, teller, version + 1) then
+    return version
+  end
+  mark[CHANGED] = now_
+  return version + 1
+end
+
+function FleetMarks.Tell()
+  local told = {pack('<d', #marks_)}
+  for _, m in ipairs(marks_) do
+    told[#told + 1] = pack('<d', #m[ID])
+    told[#told + 1] = m[ID]
+    told[#told + 1] =
+        pack('<dddddd', Mark.words(m), m[FAILED], m[RESTORED],
+             m[TRIED] > 0 and min(max(kTick, m[TRIED] - now_), kYear) or 0,
+             min(max(0, m[RESTS] - now_), kYear), m[IS_GUESS])
+  end
+  return table.concat(told)
+end
+
 -- The message, as LedgerArguments writes it. First what it is about, at once.
 
 local ttl = tonumber(ARGV[2])
-local asked_slot, alone, leaves, scopes
-now_, period_, asked_slot, alone, leaves, scopes =
-    unpack_doubles('<dddddd', ARGV[3])
+local asked_slot, alone, leaves, scopes, who, told_version, news
+now_, period_, asked_slot, alone, leaves, scopes, who, told_version, news =
+    unpack_doubles('<ddddddddd', ARGV[3])
 if now_ < 0 then
   local time = redis.call('TIME')
   now_ = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
@@ -598,7 +701,8 @@ end
 
 if redis.call('HLEN', key) > kMostFields then redis.call('UNLINK', key) end
 local names = {'meta'}
-local at = 4
+local first_scope = 4 + 2 * news
+local at = first_scope
 for _ = 1, scopes do
   local scope = ARGV[at]
   names[#names + 1] = 'w:' .. scope
@@ -629,8 +733,8 @@ if meta then
   last_, skipped_, generation_ = meta[5], meta[6], meta[7]
   now_ = max(now_, last_)
 else
-  skipped_, generation_ = 0, floor(now_)
-  meta = {kLayout, -9, 0, 0, 0, 0, 0}
+  skipped_, generation_ = 0, max(1, floor(now_))
+  meta = {kLayout, -9, 0, 0, 0, 0, 0, generation_ * kGeneration}
 end
 slot_ = floor(now_ / kLease)
 if alone == 1 and last_ > 0 and now_ - last_ > kLease then
@@ -647,8 +751,18 @@ meta[5], meta[6], meta[7] = now_, skipped_, generation_
 used_['meta'] = meta
 local processes = max(1, Slots.Sum(meta, kProcesses))
 local has_plenty = false
+local known_marks = pack('<d', -1)
+if news > 0 or told_version ~= meta[8] then
+  fields_['m'] = redis.call('HMGET', key, 'm')[1]
+  marks_ = Load('m') or {}
+  for i = 4, first_scope - 2, 2 do
+    meta[8] = FleetMarks.Hear(ARGV[i], ARGV[i + 1], who, meta[8])
+  end
+  if news > 0 then used_['m'] = marks_ end
+  if told_version ~= meta[8] then known_marks = FleetMarks.Tell() end
+end
 local reply = {}
-at = 4
+at = first_scope
 for _ = 1, scopes do
   local scope = ARGV[at]
   local told, told_costs = ARGV[at + 1], ARGV[at + 2]
@@ -699,8 +813,9 @@ for first = 1, #store, kChunk do
              unpack(store, first, min(first + kChunk - 1, #store)))
 end
 redis.call('EXPIRE', key, ttl)
-return pack('<ddd', slot_, processes, has_plenty and 1 or 0) ..
-    table.concat(reply)
+return pack('<ddddd', slot_, processes, has_plenty and 1 or 0,
+            meta[8], generation_ * kGeneration) ..
+    known_marks .. table.concat(reply)
 )lua";
 
 }  // namespace keyrotator::internal

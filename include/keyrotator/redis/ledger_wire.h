@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "keyrotator/fleet/marks.h"
 #include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
 #include "keyrotator/redis/ledger_script.h"
@@ -47,8 +48,8 @@ class DoubleWriter {
 };
 
 // ARGV: the layout; seconds to live; the time in milliseconds (negative: Redis's
-// own; another is for tests), what is of the process, how many scopes; of each its
-// name, what is of it, the costs; of each fact the group's name, what is of it.
+// own; another is for tests), what is of the process, how many scopes and news; of
+// each of the news the name, what is of it; of each scope its name, what is of it, the costs; of each fact the group's name, what is of it.
 // Spans in milliseconds, rates per millisecond.
 inline std::vector<std::string> LedgerArguments(const FleetAsk& ask,
                                                 std::chrono::seconds ttl,
@@ -61,8 +62,16 @@ inline std::vector<std::string> LedgerArguments(const FleetAsk& ask,
                                 std::to_string(ttl.count())};
   DoubleWriter head;
   head << now << span(ask.period) << number(ask.slot) << number(ask.alone)
-       << number(ask.leaves) << number(ask.scopes.size());
+       << number(ask.leaves) << number(ask.scopes.size()) << ask.who
+       << number(ask.version) << number(ask.news.size());
   args.push_back(head.Take());
+  for (const FleetNews& news : ask.news) {
+    DoubleWriter told;
+    told << number(static_cast<int>(news.kind)) << span(news.span)
+         << number(news.is_guess);
+    args.push_back(news.id);
+    args.push_back(told.Take());
+  }
   for (const FleetScopeAsk& scope : ask.scopes) {
     DoubleWriter told;
     told << number(scope.facts.size()) << scope.want << scope.last_want
@@ -105,6 +114,9 @@ class LedgerReplyReader {
     reply.slot = static_cast<std::int64_t>(Whole("slot"));
     reply.processes = Within("processes", 1, 1e9);
     reply.plenty = Flag("plenty");
+    reply.version = static_cast<std::uint64_t>(Whole("version"));
+    reply.born = static_cast<std::uint64_t>(Whole("born"));
+    ReadMarks(reply);
     for (const FleetScopeAsk& told : ask.scopes) {
       FleetScopeReply& scope = reply.scopes.emplace_back();
       scope.carry = Within("carry", 0, 1);
@@ -121,7 +133,8 @@ class LedgerReplyReader {
 
   // The longest that a reply to `ask` may be.
   static std::size_t MostBytes(const FleetAsk& ask) {
-    std::size_t numbers = 3;
+    std::size_t numbers =
+        6 + FleetMarks::kMost * (7 + FleetMarks::kMostName / sizeof(double));
     for (const FleetScopeAsk& scope : ask.scopes) {
       numbers += 1 + 3 * static_cast<std::size_t>(kMostGrants) +
                  15 * scope.facts.size();
@@ -134,11 +147,30 @@ class LedgerReplyReader {
  private:
   static constexpr double kMostGrants = 256;      // in a scope
   static constexpr double kMostMs = 24 * 3600e3;  // of a span
+  static constexpr double kMostMarkMs = 366 * kMostMs;
   static constexpr double kMostAmount = 1e18;
   // Per millisecond: more than a pace that was measured over a nanosecond.
   static constexpr double kMostRate = 1e12;
   // Up to here a double has every whole number.
   static constexpr double kMostWhole = 9007199254740992;
+
+  void ReadMarks(FleetReply& reply) {
+    const double count =
+        Within("marks", -1, static_cast<double>(FleetMarks::kMost));
+    if (count < 0) return;
+    reply.marks.emplace();
+    for (double i = 0; i < count && problem_.empty(); i += 1) {
+      FleetMark mark;
+      mark.id = Text("a name");
+      mark.words = Whole("words", 2);
+      mark.failed = static_cast<std::uint64_t>(Whole("failed"));
+      mark.restored = static_cast<std::uint64_t>(Whole("restored"));
+      mark.failed_for = Span("failed for", kMostMarkMs);
+      mark.rests = Span("rests", kMostMarkMs);
+      mark.is_guess = Flag("guess");
+      reply.marks->push_back(std::move(mark));
+    }
+  }
 
   FleetAnswer ReadAnswer(double& granted) {
     FleetAnswer answer;
@@ -174,6 +206,14 @@ class LedgerReplyReader {
     return answer;
   }
 
+  std::string Text(std::string_view what) {
+    const auto size = static_cast<std::size_t>(
+        Whole(what, static_cast<double>(FleetMarks::kMostName)));
+    if (rest_.size() < size) return Complain(what, "is missing"), std::string();
+    std::string text(rest_.substr(0, size));
+    rest_.remove_prefix(size);
+    return text;
+  }
   bool Flag(std::string_view what) { return Whole(what, 1) != 0; }
   double Whole(std::string_view what, double most = kMostWhole) {
     const double number = Within(what, 0, most);
@@ -181,8 +221,8 @@ class LedgerReplyReader {
     Complain(what, "is not whole");
     return 0;
   }
-  Nanos Span(std::string_view what) {
-    return static_cast<Nanos>(Within(what, 0, kMostMs) * kNanosPerMs);
+  Nanos Span(std::string_view what, double most = kMostMs) {
+    return static_cast<Nanos>(Within(what, 0, most) * kNanosPerMs);
   }
   // After a problem `least` or 0, whatever comes.
   double Within(std::string_view what, double least, double most) {

@@ -101,6 +101,9 @@ inline nlohmann::ordered_json FleetJson(const FleetStatus& fleet) {
       json["processes"] = *processes;
     json["age_seconds"] = internal::Seconds(*fleet.age);
     json["round_trip_seconds"] = internal::Seconds(fleet.round_trip);
+    json["failed_keys"] = fleet.failed_keys;
+    json["doubted_keys"] = fleet.doubted_keys;
+    json["cooling_groups"] = fleet.cooling_groups;
   }
   json["exchanges"] = fleet.exchanges;
   json["misses"] = fleet.misses;

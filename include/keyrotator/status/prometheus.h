@@ -325,6 +325,20 @@ inline void WriteFleetMetrics(MetricWriter<FleetStatus>& writer) {
         [](const FleetStatus& fleet, const auto& add) {
           if (fleet.age) add(Seconds(fleet.round_trip));
         });
+  const auto count = [&](std::string_view name, std::string_view help,
+                         std::size_t FleetStatus::*what) {
+    gauge(name, help, [what](const FleetStatus& fleet, const auto& add) {
+      if (fleet.age) add(fleet.*what);
+    });
+  };
+  count("fleet_failed_keys",
+        "Keys that the fleet took out, as two processes had them refused.",
+        &FleetStatus::failed_keys);
+  count("fleet_doubted_keys", "Keys that one process had refused.",
+        &FleetStatus::doubted_keys);
+  count("fleet_cooling_groups",
+        "Groups for which the last answer said to send nothing for a while.",
+        &FleetStatus::cooling_groups);
   writer.Write(
       "fleet_exchanges_total", "counter",
       "Messages to the fleet that were answered.",
