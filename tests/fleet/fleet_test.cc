@@ -156,6 +156,53 @@ TEST_CASE("what two processes send together is no more than what is left",
   CHECK(all <= 16);
 }
 
+TEST_CASE("who is left alone in the fleet keeps the pace that all had learned",
+          "[fleet]") {
+  Bench bench;
+  bench.b.Pick(1);
+  for (int i = 0; i < 120; ++i) {
+    for (Process* process : {&bench.a, &bench.b}) {
+      auto lease = process->rotator.Pick({.scope = "gpt-4o"});
+      if (!lease) continue;
+      if (i % 10 == 9) {
+        process->rotator.Settle(
+            *lease, {.kind = Report::Kind::kRateLimited,
+                     .reach = Reach::kScope,
+                     .guess = Cooldown{.initial = 1s, .learn_pace = true}});
+      } else {
+        process->rotator.MarkSucceeded(*lease);
+      }
+    }
+    bench.Run(500ms);
+  }
+  bench.b.fleet.reset();
+  while (bench.a.fleet->Status().processes > 1) bench.Run(25ms);
+  bench.a.Pick(100);
+  bench.Run(5s);
+  const std::size_t count = bench.a.Pick(100);
+  CHECK(count > 0);
+  CHECK(count < 30);
+}
+
+TEST_CASE("a process that is alone in its fleet picks as without one",
+          "[fleet]") {
+  Bench bench;
+  bench.b.fleet.reset();
+  bench.Run(5s);
+  Bench without;
+  without.a.fleet.reset();
+  without.b.fleet.reset();
+  for (Bench* one : {&bench, &without}) one->Report(one->a, 8);
+  bench.Run(1s);
+  without.Run(1s);
+  const std::size_t first = without.a.Pick(100);
+  CHECK(first > 10);
+  CHECK(bench.a.Pick(100) == first);
+  bench.Run(100s);
+  without.Run(100s);
+  CHECK(bench.a.Pick(100) == without.a.Pick(100));
+}
+
 TEST_CASE("a cooldown that one was told of is one for all", "[fleet]") {
   Bench bench;
   bench.Meet();

@@ -15,6 +15,14 @@ FleetReply Heard(double processes, bool plenty = false) {
   return reply;
 }
 
+// Of so many groups in each of so many scopes.
+FleetAsk Asked(std::size_t facts, std::size_t scopes = 1) {
+  FleetAsk ask;
+  ask.scopes.resize(scopes);
+  for (FleetScopeAsk& scope : ask.scopes) scope.facts.resize(facts);
+  return ask;
+}
+
 TEST_CASE("the first message goes out within a period, not all at once",
           "[pacer]") {
   CHECK(FleetPacer(kPeriod, 5, 0).Due(false, false) == 5);
@@ -24,9 +32,9 @@ TEST_CASE("the first message goes out within a period, not all at once",
 TEST_CASE("messages are a period apart, give or take a tenth", "[pacer]") {
   FleetPacer pacer(kPeriod, 0, 0);
   pacer.Sent(1000 * kMs);
-  pacer.Heard(Heard(1), 8, 0);
+  pacer.Heard(Asked(8), Heard(1), 0);
   CHECK(pacer.Due(false, false) == 1180 * kMs);
-  pacer.Heard(Heard(1), 8, 1);
+  pacer.Heard(Asked(8), Heard(1), 1);
   CHECK(pacer.Due(false, false) == 1220 * kMs);
 }
 
@@ -34,10 +42,10 @@ TEST_CASE("what is urgent goes out sooner, but not at once again and again",
           "[pacer]") {
   FleetPacer pacer(kPeriod, 0, 0);
   pacer.Sent(1000 * kMs);
-  pacer.Heard(Heard(1), 8, 0.5);
+  pacer.Heard(Asked(8), Heard(1), 0.5);
   CHECK(pacer.Due(true, false) == 1025 * kMs);
   CHECK(pacer.Due(false, true) == 1200 * kMs);  // nothing more can be had
-  pacer.Heard(Heard(1, true), 8, 0.5);
+  pacer.Heard(Asked(8), Heard(1, true), 0.5);
   CHECK(pacer.Due(false, true) == 1025 * kMs);
 }
 
@@ -45,12 +53,24 @@ TEST_CASE("the more processes and keys, the longer the period, to a second",
           "[pacer]") {
   FleetPacer pacer(kPeriod, 0, 0);
   pacer.Sent(0);
-  pacer.Heard(Heard(100), 32, 0.5);
+  pacer.Heard(Asked(32), Heard(100), 0.5);
   CHECK(pacer.period() == 640 * kMs);
-  pacer.Heard(Heard(1000), 32, 0.5);
+  pacer.Heard(Asked(32), Heard(1000), 0.5);
   CHECK(pacer.period() == 1000 * kMs);
-  pacer.Heard(Heard(1), 1, 0.5);
+  pacer.Heard(Asked(1), Heard(1), 0.5);
   CHECK(pacer.period() == kPeriod);
+}
+
+TEST_CASE("where messages would be too rare each tells of less", "[pacer]") {
+  FleetPacer pacer(kPeriod, 0, 0);
+  CHECK(pacer.groups() > 1000);
+  pacer.Sent(0);
+  pacer.Heard(Asked(32), Heard(32), 0.5);
+  CHECK(pacer.groups() == 312);
+  pacer.Heard(Asked(32, 3), Heard(200), 0.5);
+  CHECK(pacer.groups() == 16);
+  pacer.Heard(Asked(32, 3), Heard(10'000), 0.5);
+  CHECK(pacer.groups() == 8);
 }
 
 TEST_CASE(
@@ -65,7 +85,7 @@ TEST_CASE(
   }
   pacer.Missed(0, 0);
   CHECK(pacer.Due(false, false) == 1000 * kMs);
-  pacer.Heard(Heard(1), 1, 0.5);
+  pacer.Heard(Asked(1), Heard(1), 0.5);
   pacer.Missed(0, 0.5);
   CHECK(pacer.Due(false, false) == 250 * kMs);
 }

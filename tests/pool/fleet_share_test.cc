@@ -39,6 +39,29 @@ TEST_CASE("before the ledger knows the group the share is off", "[fleet]") {
   CHECK(bench.share.is_on());
 }
 
+TEST_CASE("who is by itself in its fleet goes on as without one", "[fleet]") {
+  Bench bench;
+  bench.reply.processes = 1;
+  CHECK(bench.Hear(Granted({{0, 7}, {0, 7}}), 0));
+  CHECK(bench.share.is_solo());
+  CHECK_FALSE(bench.share.is_on());
+  bench.share.Take(7, 0);
+  FleetFact fact = bench.share.Tell({}, 0);
+  // Not lost: it is given back.
+  CHECK(fact.held == FleetAmounts{2, 14});
+  CHECK(fact.spent == FleetAmounts{1, 7});
+
+  bench.reply.processes = 2;
+  bench.Hear(Granted({{0, 7}}), kSecond, fact);
+  CHECK_FALSE(bench.share.is_solo());
+  CHECK(bench.share.is_on());
+  CHECK(bench.share.Fits(7, kSecond));
+
+  bench.reply.processes = 1;
+  bench.Hear(Granted({{0, 7}}), 2 * kSecond);
+  CHECK_FALSE(bench.share.is_on());
+}
+
 TEST_CASE("as many may go out as were granted, each from its time on",
           "[fleet]") {
   Bench bench;

@@ -54,7 +54,8 @@ struct FleetOptions {
   Span period = std::chrono::milliseconds(200);
   // Whether messages are sent by a thread of the fleet's; else by Poll.
   bool has_thread = true;
-  // Of how many groups a message tells in a scope, besides those with news. > 0.
+  // Of how many groups a message tells in a scope at most, besides those with
+  // news; with many processes it is fewer. > 0.
   std::size_t max_groups = 32;
   // From 0 to 1, to spread the processes out; empty: std::random_device.
   std::function<double()> random = {};
@@ -134,7 +135,6 @@ class Fleet {
                                         std::string_view value) {
       return exchange->NameOf(kind, value);
     };
-    terms.groups = options_.max_groups;
     terms.random = options_.random;
     const bool joined = member_->JoinFleet(std::move(terms), [bell = bell_] {
       {
@@ -176,6 +176,11 @@ class Fleet {
                            internal::SaturatingSubtract(due, member_->Now()));
   }
 
+  FleetAsk Ask() {
+    return member_->AskFleet(pacer_.period(),
+                             std::min(options_.max_groups, pacer_.groups()));
+  }
+
   // A message, and what comes back.
   void Talk() {
     const Nanos begin = member_->Now();
@@ -184,7 +189,7 @@ class Fleet {
     std::optional<FleetReply> reply;
     std::string error;
     try {
-      ask = member_->AskFleet(pacer_.period());
+      ask = Ask();
       reply = exchange_->Send(ask);
       if (!reply) error = exchange_->error();
     } catch (const std::exception& failure) {
@@ -192,9 +197,7 @@ class Fleet {
     }
     const Nanos end = member_->Now();
     if (reply) {
-      std::size_t facts = 0;
-      for (const FleetScopeAsk& scope : ask.scopes) facts += scope.facts.size();
-      pacer_.Heard(*reply, facts, options_.random());
+      pacer_.Heard(ask, *reply, options_.random());
       member_->HearFleet(ask, *reply);
     } else {
       pacer_.Missed(end, options_.random());
@@ -244,7 +247,7 @@ class Fleet {
   void SayGoodbye() {
     std::optional<FleetAsk> ask;
     try {
-      ask = member_->AskFleet(pacer_.period());
+      ask = Ask();
     } catch (const std::exception&) {
     }
     member_->LeaveFleet();

@@ -1,7 +1,7 @@
 // File: fleet/pacer.h
 //
-// FleetPacer: when a process asks its fleet's ledger. It reads no clock; `now` is
-// a parameter.
+// FleetPacer: when a process asks its fleet's ledger, and of how much. It reads no
+// clock; `now` is a parameter.
 //
 // Example:
 //   keyrotator::internal::FleetPacer pacer(200'000'000, 0, 0.5);
@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
@@ -38,16 +39,23 @@ class FleetPacer {
 
   void Sent(Nanos now) { sent_ = now; }
 
-  // The reply came. The messages of all the fleet's processes are to take a tenth
-  // of the engine's time at most.
-  void Heard(const FleetReply& reply, std::size_t facts, double chance) {
+  // The reply to `ask` came. The messages of all the fleet's processes are to take
+  // a tenth of the engine's time; where messages would become too rare, a fifth,
+  // and then each tells of less.
+  void Heard(const FleetAsk& ask, const FleetReply& reply, double chance) {
     failures_ = 0;
     plenty_ = reply.plenty;
-    const double load = 10 * kFactTime * static_cast<double>(facts) *
-                        std::max(reply.processes, 1.0);
+    std::size_t facts = 0;
+    for (const FleetScopeAsk& scope : ask.scopes) facts += scope.facts.size();
+    const double of_all = kFactTime * std::max(reply.processes, 1.0);
+    const double load = 10 * of_all * static_cast<double>(facts);
     const auto longest = static_cast<double>(std::max(kLongest, period_));
     current_ = static_cast<Nanos>(
         std::clamp(load, static_cast<double>(period_), longest));
+    const auto scopes =
+        static_cast<double>(std::max<std::size_t>(ask.scopes.size(), 1));
+    groups_ = static_cast<std::size_t>(
+        std::max(kFewest, longest / 5 / of_all / scopes));
     due_ = SaturatingAdd(sent_, Part(current_, 0.9 + 0.2 * chance));
   }
   // None came.
@@ -58,10 +66,14 @@ class FleetPacer {
   }
 
   Nanos period() const { return current_; }
+  // Of how many groups a message tells in a scope at most, but for those with
+  // news.
+  std::size_t groups() const { return groups_; }
 
  private:
   static constexpr Nanos kSecond = 1'000'000'000;
   static constexpr double kFactTime = 20'000;
+  static constexpr double kFewest = 8;
   static constexpr Nanos kLongest = kSecond;
   static constexpr Nanos kFirstPause = kSecond / 4;
 
@@ -73,6 +85,7 @@ class FleetPacer {
   Nanos current_ = period_;
   Nanos due_;
   Nanos sent_ = kLongAgo;
+  std::size_t groups_ = std::numeric_limits<std::size_t>::max();
   int failures_ = 0;
   bool plenty_ = false;
 };

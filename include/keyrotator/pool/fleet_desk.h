@@ -68,7 +68,9 @@ class FleetDesk {
 
   // --- The messages ---
 
-  FleetAsk Ask(Pool& pool, Nanos period, const std::vector<Scope*>& scopes) {
+  // As FleetMember::AskFleet.
+  FleetAsk Ask(Pool& pool, Nanos period, std::size_t most_groups,
+               const std::vector<Scope*>& scopes) {
     pool.is_news_urgent = thirsty_ = false;
     sent_.clear();
     FleetAsk ask;
@@ -77,7 +79,7 @@ class FleetDesk {
     asked_ = pool.now;
     words_.Ask(pool, terms_, ask);
     for (Scope* scope : scopes) {
-      const std::vector<Group*> groups = GroupsFor(pool, *scope);
+      const std::vector<Group*> groups = GroupsFor(pool, *scope, most_groups);
       if (groups.empty()) continue;
       Sent& sent = sent_.emplace_back();
       sent.scope = scope->name;
@@ -114,21 +116,24 @@ class FleetDesk {
         standing->share()->Extend(asked_);
       }
     }
-    ForEachFact(find, ask,
-                [&](Standing& standing, const FleetFact& fact, std::size_t i,
-                    std::size_t j) {
-                  if (j >= reply.scopes[i].answers.size()) return;
-                  const FleetAnswer& said = reply.scopes[i].answers[j];
-                  const bool was_forgotten = standing.share()->is_forgotten();
-                  standing.HearFleet(fact, said, reply, asked_, ask.period,
-                                     terms_.random(), pool.now);
-                  if (!was_forgotten && standing.share()->is_forgotten())
-                    pool.is_news_urgent = true;
-                  if (standing.is_metered()) pool.Meter(standing);
-                  if (said.gate > 0)
-                    Shut(pool, standing, SaturatingAdd(pool.now, said.gate));
-                  pool.Changed(standing);
-                });
+    ForEachFact(
+        find, ask,
+        [&](Standing& standing, const FleetFact& fact, std::size_t i,
+            std::size_t j) {
+          if (j >= reply.scopes[i].answers.size()) return;
+          const FleetAnswer& said = reply.scopes[i].answers[j];
+          const bool was_forgotten = standing.share()->is_forgotten();
+          const bool was_solo = standing.share()->is_solo();
+          standing.HearFleet(fact, said, reply, asked_, ask.period,
+                             terms_.random(), pool.now);
+          if (!was_forgotten && standing.share()->is_forgotten())
+            pool.is_news_urgent = true;
+          if (standing.is_metered()) pool.Meter(standing);
+          // By itself it knows better, but for what was before.
+          if (said.gate > 0 && !(was_solo && standing.share()->is_solo()))
+            Shut(pool, standing, SaturatingAdd(pool.now, said.gate));
+          pool.Changed(standing);
+        });
     for (std::size_t i = 0; i < sent_.size(); ++i) {
       Scope* const scope = find(sent_[i].scope);
       if (scope == nullptr) continue;
@@ -146,7 +151,7 @@ class FleetDesk {
 
   // The groups to tell of: none, if nothing goes on in the scope; else those with
   // something to tell, and of the others some in turn.
-  std::vector<Group*> GroupsFor(Pool& pool, Scope& scope) {
+  std::vector<Group*> GroupsFor(Pool& pool, Scope& scope, std::size_t most) {
     FleetScope& fleet = scope.fleet;
     const bool is_busy = fleet.arrived[0] > 0 || !scope.queue.empty() ||
                          fleet.arrivals[0] > kIdle;
@@ -162,10 +167,10 @@ class FleetDesk {
       const bool has_news = standing != nullptr &&
                             standing->share() != nullptr &&
                             standing->share()->has_news();
-      if (has_news || (is_busy && i < terms_.groups)) some.push_back(group);
+      if (has_news || (is_busy && i < most)) some.push_back(group);
     }
     if (some.empty()) return some;
-    fleet.turn = (fleet.turn + terms_.groups) % all.size();
+    fleet.turn = (fleet.turn + most) % all.size();
     fleet.part =
         static_cast<double>(some.size()) / static_cast<double>(all.size());
     return some;

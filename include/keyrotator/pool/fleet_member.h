@@ -5,6 +5,7 @@
 #ifndef KEYROTATOR_POOL_FLEET_MEMBER_H_
 #define KEYROTATOR_POOL_FLEET_MEMBER_H_
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 
@@ -24,7 +25,9 @@ class FleetMember {
   // pool is in a fleet already.
   virtual bool JoinFleet(FleetTerms terms, std::function<void()> wake) = 0;
   virtual void LeaveFleet() = 0;
-  virtual FleetAsk AskFleet(Nanos period) = 0;
+  // `period`: until the next message. Of at most `groups` > 0 groups is told in a
+  // scope, besides those with news.
+  virtual FleetAsk AskFleet(Nanos period, std::size_t groups) = 0;
   virtual void HearFleet(const FleetAsk& ask, const FleetReply& reply) = 0;
   virtual void MissFleet(const FleetAsk& ask) = 0;
   // Whether there is something to tell at once; and whether a caller found no

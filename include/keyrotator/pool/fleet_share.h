@@ -34,6 +34,8 @@ class FleetShare {
 
   // Whether the ledger says how much may go out, and not what is known here.
   bool is_on() const { return on_; }
+  // Whether nobody else is in the fleet, so that what is known here is all.
+  bool is_solo() const { return solo_; }
   // Whether what it said has run out.
   bool IsAlone(Nanos now) const { return now >= expires_; }
   // When it is as if there were no fleet, if nothing is heard until then.
@@ -163,7 +165,8 @@ class FleetShare {
 
   // The reply to what `told` was a part of, asked at `asked`. `chance`, from 0 to
   // 1, spreads the processes out that are alone. False if the ledger knows
-  // nothing of the group.
+  // nothing of the group. A process that is by itself in its fleet goes on as
+  // without one.
   bool Hear(const FleetFact& told, const FleetAnswer& said,
             const FleetReply& reply, Nanos asked, Nanos period, double chance,
             Nanos now) {
@@ -177,7 +180,9 @@ class FleetShare {
       expires_ = std::min(expires_, now);
       return false;
     }
-    if (said.known && !std::exchange(on_, true)) credit_ = chance;
+    solo_ = reply.processes <= 1;
+    const bool was_on = std::exchange(on_, said.known && !solo_);
+    if (on_ && !was_on) credit_ = chance;
     const bool is_new_epoch = said.epoch != epoch_;
     epoch_ = said.epoch;
     const auto gone = is_new_epoch ? FleetAmounts{} : spent_;
@@ -190,7 +195,8 @@ class FleetShare {
       ++held_[0];
       held_[1] += grant.cost;
     }
-    if (!refused_) {
+    if (!on_) Drop();
+    if (!refused_ && on_) {
       Drop();
       for (const FleetGrant& grant : said.grants) {
         grants_.push_back(SaturatingAdd(now, grant.in));
@@ -207,7 +213,7 @@ class FleetShare {
     const double rate = said.pace > 0 ? said.pace : said.limits[0].rate;
     share_ = kBelow * rate * part_;
     credit_time_ = expires_;
-    return on_;
+    return said.known;
   }
   // The fleet was heard of, though not of this group.
   void Extend(Nanos asked) {
@@ -244,6 +250,7 @@ class FleetShare {
   }
 
   bool on_ = false;
+  bool solo_ = false;
   bool forgotten_ = false;
   std::uint64_t epoch_ = 0;
   Nanos expires_ = kLongAgo;

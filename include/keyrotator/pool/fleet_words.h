@@ -31,8 +31,6 @@ struct FleetTerms {
   // As Exchange::NameOf.
   std::function<std::string(std::string_view kind, std::string_view value)>
       name;
-  // Of how many groups a message tells in a scope, besides those with news. > 0.
-  std::size_t groups = 32;
   // From 0 to 1, to spread the processes out.
   std::function<double()> random;
 

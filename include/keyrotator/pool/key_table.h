@@ -186,10 +186,11 @@ class KeyTable {
     During(pool_.now, [&] { fleet_.Leave(pool_, scopes_.All()); });
   }
   // What is to be told now, and then either what came back or that nothing did.
-  FleetAsk AskFleet(Nanos period, Nanos now) {
+  FleetAsk AskFleet(Nanos period, std::size_t groups, Nanos now) {
     FleetAsk ask;
     if (closed_) return ask;
-    During(now, [&] { ask = fleet_.Ask(pool_, period, scopes_.All()); });
+    During(now,
+           [&] { ask = fleet_.Ask(pool_, period, groups, scopes_.All()); });
     return ask;
   }
   void HearFleet(const FleetAsk& ask, const FleetReply& reply, Nanos now) {

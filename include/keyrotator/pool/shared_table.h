@@ -205,10 +205,10 @@ class SharedTable final : public LeaseHost, public FleetMember {
     table_.LeaveFleet();
     wake_fleet_ = nullptr;
   }
-  FleetAsk AskFleet(Nanos period) override {
+  FleetAsk AskFleet(Nanos period, std::size_t groups) override {
     const Nanos now = Now();
     std::unique_lock lock(mutex_);
-    FleetAsk ask = table_.AskFleet(period, now);
+    FleetAsk ask = table_.AskFleet(period, groups, now);
     Finish(lock);
     return ask;
   }

@@ -154,11 +154,17 @@ class Standing {
   void HearFleet(const FleetFact& told, const FleetAnswer& said,
                  const FleetReply& reply, Nanos asked, Nanos period,
                  double chance, Nanos now) {
+    const bool was_on = share_->is_on();
     if (!share_->Hear(told, said, reply, asked, period, chance, now)) return;
     bucket_.TakeForeign(said.foreign, now);
     if (!bucket_.known()) bucket_.Seed(said.limits, now);
-    // For when the fleet is left.
-    if (said.pace > 0) SeedPace(share_->OwnPace(), share_->leaves());
+    if (said.pace <= 0) return;
+    if (share_->is_on()) {
+      // For when the fleet is left.
+      SeedPace(share_->OwnPace(), share_->leaves());
+    } else if (was_on || !pace_.known()) {
+      SeedPace(said.pace, now);
+    }
   }
 
   // The pace learns from refusals only where the bucket has no rate.

@@ -156,19 +156,19 @@ class LedgerSharing final : public Sharing {
       pacer_->Missed(now, dice_.Uniform());
       return member_->MissFleet(ask_);
     }
-    std::size_t facts = 0;
-    for (const FleetScopeAsk& scope : ask_.scopes) facts += scope.facts.size();
-    pacer_->Heard(*reply_, facts, dice_.Uniform());
+    pacer_->Heard(ask_, *reply_, dice_.Uniform());
     member_->HearFleet(ask_, *reply_);
   }
 
  private:
   static constexpr Nanos kPeriod = kSecond / 5;
   static constexpr Nanos kTimeout = kSecond / 10;
+  static constexpr std::size_t kGroups = 32;
 
   void Ask(Nanos now) {
     pacer_->Sent(now);
-    ask_ = member_->AskFleet(pacer_->period());
+    ask_ = member_->AskFleet(pacer_->period(),
+                             std::min(kGroups, pacer_->groups()));
     FleetLedger* const ledger = engine_->At(process_, now);
     const Nanos way = FromSeconds(engine_->fault.reply);
     reply_ = ledger == nullptr

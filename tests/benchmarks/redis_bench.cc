@@ -1,0 +1,249 @@
+// File: redis_bench.cc
+//
+// How much of one core a fleet takes of Redis: real processes' parts in one
+// program, which send 1.2 times what the keys allow, over a redis-server of its
+// own. The aim: at most a quarter of a core for 200 processes with 100 keys in 3
+// scopes.
+//
+//   redis_bench [SECONDS]   how long each is measured, by default 20, after as long
+
+#include <fmt/format.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstddef>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "keyrotator/keyrotator.h"
+#include "keyrotator/redis.h"
+
+namespace keyrotator {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using Seconds = std::chrono::duration<double>;
+
+constexpr double kLoad = 1.2;   // times what the keys allow
+constexpr double kBucket = 10;  // seconds of its rate that a bucket holds
+
+// On a unix socket in a directory of its own, gone with it.
+class Redis {
+ public:
+  Redis() {
+    std::string path =
+        std::filesystem::temp_directory_path() / "keyrotator-redis-XXXXXX";
+    if (mkdtemp(path.data()) == nullptr)
+      throw std::runtime_error("no temporary directory can be made");
+    directory_ = path;
+    process_ = fork();
+    if (process_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      const std::string socket = path + "/redis";
+      execlp("redis-server", "redis-server", "--port", "0", "--unixsocket",
+             socket.c_str(), "--save", "", "--dir", path.c_str(), "--logfile",
+             "log", nullptr);
+      _exit(127);
+    }
+    while (!std::filesystem::exists(directory_ / "redis")) {
+      if (waitpid(process_, nullptr, WNOHANG) == process_)
+        throw std::runtime_error("redis-server does not start");
+      std::this_thread::sleep_for(10ms);
+    }
+  }
+  Redis(const Redis&) = delete;
+  Redis& operator=(const Redis&) = delete;
+  ~Redis() {
+    kill(process_, SIGKILL);
+    waitpid(process_, nullptr, 0);
+    std::error_code ignored;
+    std::filesystem::remove_all(directory_, ignored);
+  }
+
+  std::string url() const {
+    return "unix://" + (directory_ / "redis").string();
+  }
+
+  // Seconds of CPU, its own and the kernel's for it, so far.
+  double Cpu() {
+    internal::RedisAddress address;
+    address.path = (directory_ / "redis").string();
+    const auto until = internal::RedisConnection::Clock::now() + 5s;
+    internal::RedisConnection connection;
+    if (!connection.Open(address, until))
+      throw std::runtime_error(connection.error());
+    const auto reply =
+        connection.Command({"INFO", "cpu"}, until, std::size_t{1} << 16);
+    if (reply == nullptr) throw std::runtime_error(connection.error());
+    const std::string text(internal::TextOf(*reply));
+    double all = 0;
+    for (const std::string_view name : {"used_cpu_sys:", "used_cpu_user:"})
+      all += std::strtod(text.c_str() + text.find(name) + name.size(), nullptr);
+    return all;
+  }
+
+ private:
+  std::filesystem::path directory_;
+  pid_t process_ = 0;
+};
+
+struct Fleets {
+  std::size_t processes = 0;
+  std::size_t keys = 0;
+  std::size_t scopes = 0;
+  double per_second = 1;  // of a key in a scope
+};
+
+// What a provider has left of a key in a scope.
+struct Bucket {
+  double left = 0;
+  Clock::time_point at;
+};
+
+class Provider {
+ public:
+  explicit Provider(const Fleets& fleets)
+      : limit_(kBucket * fleets.per_second), per_second_(fleets.per_second) {}
+
+  Report Answer(const std::string& key, const std::string& scope) {
+    const auto now = Clock::now();
+    const auto [place, is_new] =
+        buckets_.try_emplace({key, scope}, Bucket{limit_, now});
+    Bucket& bucket = place->second;
+    const Seconds since = now - std::exchange(bucket.at, now);
+    bucket.left = std::min(limit_, bucket.left + since.count() * per_second_);
+    Report report{.kind = Report::Kind::kServed};
+    if (bucket.left >= 1) {
+      bucket.left -= 1;
+    } else {
+      report.kind = Report::Kind::kRateLimited;
+      report.reach = Reach::kScope;
+    }
+    const Seconds reset((limit_ - bucket.left) / per_second_);
+    report.limits = RateLimits{
+        .requests = {
+            .limit = limit_,
+            .remaining = std::floor(bucket.left),
+            .reset =
+                std::chrono::duration_cast<std::chrono::nanoseconds>(reset)}};
+    return report;
+  }
+
+ private:
+  const double limit_;
+  const double per_second_;
+  std::map<std::pair<std::string, std::string>, Bucket> buckets_;
+};
+
+class Member {
+ public:
+  Member(Provider& provider, const Redis& redis,
+         const std::vector<ApiKey>& keys)
+      : provider_(provider), rotator_(keys, {}, MostHeadroom()) {
+    RedisOptions options;
+    options.url = redis.url();
+    options.pool = "bench";
+    options.secret = "of the fleet";
+    options.timeout = 1s;
+    fleet_.emplace(rotator_, RedisExchange(std::move(options)),
+                   FleetOptions{.has_thread = false});
+  }
+
+  void Request(const std::string& scope) {
+    auto lease = rotator_.Pick({.scope = scope});
+    if (lease)
+      rotator_.Settle(*lease,
+                      provider_.Answer(std::string(lease->name()), scope));
+  }
+  void Poll() { fleet_->Poll(); }
+
+  FleetStatus Status() const { return fleet_->Status(); }
+
+ private:
+  Provider& provider_;
+  KeyRotator<MostHeadroom> rotator_;
+  std::optional<Fleet> fleet_;
+};
+
+void Measure(const Fleets& fleets, Seconds time) {
+  Redis redis;
+  std::vector<ApiKey> keys;
+  for (std::size_t i = 0; i < fleets.keys; ++i)
+    keys.emplace_back(fmt::format("sk-{}", i));
+  Provider provider(fleets);
+  std::vector<std::unique_ptr<Member>> members;
+  for (std::size_t i = 0; i < fleets.processes; ++i)
+    members.push_back(std::make_unique<Member>(provider, redis, keys));
+
+  std::mt19937 dice(1);
+  const double allowed =
+      fleets.per_second * static_cast<double>(fleets.keys * fleets.scopes);
+  double sent = 0;
+  const auto begin = Clock::now();
+  const auto run = [&](Seconds until) {
+    while (true) {
+      const Seconds now = Clock::now() - begin;
+      if (now > until) return now;
+      for (; sent < kLoad * allowed * now.count(); sent += 1) {
+        members[dice() % members.size()]->Request(
+            fmt::format("model-{}", dice() % fleets.scopes));
+      }
+      for (const auto& member : members) member->Poll();
+      std::this_thread::sleep_for(1ms);
+    }
+  };
+  struct Counts {
+    double cpu = 0;
+    double messages = 0;
+  };
+  const auto count = [&] {
+    Counts counts{.cpu = redis.Cpu()};
+    for (const auto& member : members)
+      counts.messages += static_cast<double>(member->Status().exchanges);
+    return counts;
+  };
+  const Seconds first = run(time);  // the full buckets are used up then
+  const Counts before = count();
+  const Seconds took = run(first + time) - first;
+  const Counts after = count();
+  const double messages = after.messages - before.messages;
+  fmt::print(
+      "{:3} processes, {:3} keys, {} scopes: {:4.1f} % of a core, {:3.0f} "
+      "messages/s of {:4.0f} us\n",
+      fleets.processes, fleets.keys, fleets.scopes,
+      100 * (after.cpu - before.cpu) / took.count(), messages / took.count(),
+      1e6 * (after.cpu - before.cpu) / std::max(messages, 1.0));
+}
+
+}  // namespace
+}  // namespace keyrotator
+
+int main(int argc, char** argv) {
+  const keyrotator::Seconds time(argc > 1 ? std::atof(argv[1]) : 20);
+  if (std::system("command -v redis-server >/dev/null 2>&1") != 0) {
+    fmt::print("redis-server is not installed\n");
+    return 0;
+  }
+  keyrotator::Measure({.processes = 4, .keys = 8, .scopes = 1}, time);
+  keyrotator::Measure({.processes = 32, .keys = 8, .scopes = 1}, time);
+  keyrotator::Measure({.processes = 32, .keys = 100, .scopes = 3}, time);
+  keyrotator::Measure({.processes = 200, .keys = 100, .scopes = 3}, time);
+}
