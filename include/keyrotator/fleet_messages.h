@@ -116,6 +116,28 @@ struct FleetMark {
   bool is_guess = false;  // the end of `rests`
 };
 
+// What a process has to tell of a key that may have only so many requests in
+// flight.
+struct FleetCap {
+  std::string id;        // of the key
+  double cap = 0;        // for all processes together
+  double in_flight = 0;  // of this one
+  double want = 0;  // the most in flight since the last message, and who waits
+  // As the last message had it, with the slot in which it was counted; and what
+  // the reply had.
+  double last_want = 0;
+  std::int64_t slot = -1;
+  double held = 0;
+  double carry = 0;
+};
+
+// How many of its requests a process may have in flight.
+struct FleetPermits {
+  double count = 0;
+  double held = 0;   // or as many as are in flight, if that is more
+  double carry = 0;  // what is left of this process's fair part
+};
+
 struct FleetAsk {
   // For how long a reply counts, from when it was asked for; and the length of
   // the ledger's slots. The same for all.
@@ -130,6 +152,7 @@ struct FleetAsk {
   double who = 0;
   std::uint64_t version = 0;  // FleetReply::version, as last told
   std::vector<FleetNews> news = {};
+  std::vector<FleetCap> caps = {};
   std::vector<FleetScopeAsk> scopes;
 };
 
@@ -167,6 +190,7 @@ struct FleetReply {
   std::uint64_t born = 0;
   // All that is known, if that is another version than the one that was told.
   std::optional<std::vector<FleetMark>> marks = {};
+  std::vector<FleetPermits> permits = {};    // in the order of the caps
   std::vector<FleetScopeReply> scopes = {};  // in the order of the ask
 };
 

@@ -61,6 +61,14 @@ TEST_CASE("a message is told field by field", "[redis]") {
                       .kind = FleetNews::Kind::kRested,
                       .span = 1'500'000'000,
                       .is_guess = true});
+  ask.caps.push_back({.id = "c",
+                      .cap = 8,
+                      .in_flight = 2,
+                      .want = 3,
+                      .last_want = 4,
+                      .slot = 6,
+                      .held = 5,
+                      .carry = 0.5});
   FleetScopeAsk& scope = ask.scopes[0];
   scope.scope = "s";
   scope.want = {1.5, 300};
@@ -79,9 +87,10 @@ TEST_CASE("a message is told field by field", "[redis]") {
   const auto expect = [&](const char* told) {
     CHECK(internal::LedgerArguments(ask, std::chrono::minutes(1)) ==
           std::vector<std::string>{
-              "1", "60", Bytes("-1 200 7 1 0 1 4711 5001 1"), "k",
-              Bytes("3 1500 1"), "s", Bytes("1 1.5 300 2 400 6 0.1 1"),
-              Bytes("10 20"), "g", Bytes(told)});
+              "1", "60", Bytes("-1 200 7 1 0 1 4711 5001 1 1"), "k",
+              Bytes("3 1500 1"), "c", Bytes("8 2 3 4 6 5 0.5"), "s",
+              Bytes("1 1.5 300 2 400 6 0.1 1"), Bytes("10 20"), "g",
+              Bytes(told)});
   };
   expect("1792000000000000 1 2 1 3 4 5 6 7 0 0 0");
   fact.refused = true;
@@ -146,6 +155,26 @@ TEST_CASE("what a reply says of keys is read", "[redis]") {
   }
   CHECK_FALSE(
       LedgerReplyReader(Reply(kAnswer)).Read(AskOf(1, 1))->marks.has_value());
+}
+
+TEST_CASE("permits are read, as many as there may be", "[redis]") {
+  FleetAsk ask = AskOf(0, 0);
+  ask.caps.push_back({.id = "c", .cap = 8, .in_flight = 9});
+  const std::string text = Bytes("1 2 0 0 0 -1 3 9 0.5");
+  const auto reply = LedgerReplyReader(text).Read(ask);
+  REQUIRE(reply.has_value());
+  REQUIRE(reply->permits.size() == 1);
+  CHECK(reply->permits[0].count == 3);
+  CHECK(reply->permits[0].held == 9);
+  CHECK(reply->permits[0].carry == 0.5);
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1 10 9 0.5")) ==
+        "permits is out of range");
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1 3.5 9 0.5")) ==
+        "permits is not whole");
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1 3 nan 0.5")) ==
+        "held is out of range");
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1 3 9 2")) == "carry is out of range");
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1")) == "permits is missing");
 }
 
 TEST_CASE("a reply that is cut off anywhere is none", "[redis]") {

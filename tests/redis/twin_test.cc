@@ -95,6 +95,11 @@ std::string Difference(const FleetReply& mine, const FleetReply& redis,
   if (mine.version != redis.version || mine.born != redis.born)
     text += fmt::format("version {} {}; ", mine.version, redis.version);
   text += DifferenceOfMarks(mine.marks, redis.marks);
+  for (std::size_t i = 0; i < mine.permits.size(); ++i) {
+    compare("permits", mine.permits[i].count, redis.permits[i].count);
+    compare("held", mine.permits[i].held, redis.permits[i].held);
+    compare("permits' carry", mine.permits[i].carry, redis.permits[i].carry);
+  }
   for (std::size_t s = 0; s < mine.scopes.size(); ++s) {
     compare("carry", mine.scopes[s].carry, redis.scopes[s].carry);
     const FleetAmounts a_all = GrantedIn(mine.scopes[s]);
@@ -145,6 +150,10 @@ class Round {
     for (FleetAsk& ask : asks_) {
       ask.who = static_cast<double>(1 + Below(1'000'000));
       ask.period = 200'000'000;
+      for (const char* key : {"key-0", "key-1"}) {
+        ask.caps.push_back(
+            {.id = key, .cap = std::floor(1 + static_cast<double>(seed))});
+      }
       ask.scopes.resize(kScopes);
       for (std::size_t s = 0; s < kScopes; ++s) {
         ask.scopes[s].scope = fmt::format("scope-{}", s);
@@ -176,6 +185,8 @@ class Round {
     } else if (!problem.empty()) {
       return fmt::format("process {} of {}: {}", who, asks_.size(), problem);
     }
+    for (const FleetPermits& permits : expected.permits)
+      permits_ += permits.count;
     if (expected.marks) marks_ += expected.marks->size();
     for (const FleetScopeReply& scope : expected.scopes)
       granted_ += static_cast<std::size_t>(GrantedIn(scope)[0]);
@@ -186,6 +197,7 @@ class Round {
   std::size_t granted() const { return granted_; }
   std::size_t ties() const { return ties_; }
   std::size_t marks() const { return marks_; }
+  double permits() const { return permits_; }
 
  private:
   // Or evicted.
@@ -202,6 +214,11 @@ class Round {
   void Fill(FleetAsk& ask) {
     ask.alone = Chance(0.1);
     ask.leaves = Chance(0.02);
+    for (FleetCap& cap : ask.caps) {
+      cap.in_flight = std::floor(Dice() * (cap.held + 1));
+      cap.last_want = cap.want;
+      cap.want = Chance(0.3) ? 0 : cap.in_flight + std::floor(Dice() * 4);
+    }
     ask.news.clear();
     const double more = Chance(0.003) ? 0.998 : 0.1;
     while (Chance(more)) ask.news.push_back(News());
@@ -301,6 +318,13 @@ class Round {
   static void Take(FleetAsk& ask, const FleetReply& reply) {
     ask.slot = reply.slot;
     ask.version = reply.version;
+    for (std::size_t i = 0; i < ask.caps.size(); ++i) {
+      FleetCap& cap = ask.caps[i];
+      cap.slot = reply.slot;
+      cap.held = reply.permits[i].held;
+      cap.carry = reply.permits[i].carry;
+      if (ask.leaves) cap.want = 0;
+    }
     for (std::size_t s = 0; s < kScopes; ++s) {
       FleetScopeAsk& scope = ask.scopes[s];
       scope.slot = reply.slot;
@@ -343,6 +367,7 @@ class Round {
   std::size_t granted_ = 0;
   std::size_t ties_ = 0;
   std::size_t marks_ = 0;
+  double permits_ = 0;
 };
 
 TEST_CASE("the ledger in Redis says what the one in memory says", "[redis]") {
@@ -355,6 +380,7 @@ TEST_CASE("the ledger in Redis says what the one in memory says", "[redis]") {
   std::size_t granted = 0;
   std::size_t ties = 0;
   std::size_t marks = 0;
+  double permits = 0;
   for (std::uint64_t seed = first; seed < first + kRounds; ++seed) {
     Round round(server, seed);
     for (std::uint64_t step = 0; step < steps; ++step) {
@@ -366,11 +392,13 @@ TEST_CASE("the ledger in Redis says what the one in memory says", "[redis]") {
     granted += round.granted();
     ties += round.ties();
     marks += round.marks();
+    permits += round.permits();
   }
   INFO(granted << " requests were granted, " << ties << " messages in a tie");
   CHECK(ties <= kRounds * steps / 1000);
   CHECK(granted > kRounds * steps / 10);
   CHECK(marks > kRounds * steps / 10);
+  CHECK(permits > static_cast<double>(kRounds * steps));
 }
 
 }  // namespace

@@ -27,6 +27,8 @@
 #include <vector>
 
 #include "keyrotator/fleet/marks.h"
+#include "keyrotator/fleet/permits.h"
+#include "keyrotator/fleet/slots.h"
 #include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
 #include "keyrotator/pool/learned_pace.h"
@@ -36,6 +38,7 @@ namespace keyrotator {
 // Not thread-safe.
 class FleetLedger {
   using Nanos = internal::Nanos;
+  using Slots = internal::FleetSlots;
 
  public:
   // Linear in the facts and in what is granted.
@@ -62,6 +65,11 @@ class FleetLedger {
     reply.processes = std::max(1.0, processes_.Sum());
     for (const FleetNews& news : ask.news) marks_.Hear(news, ask.who, now_);
     marks_.Tell(ask.version, now_, reply);
+    for (const FleetCap& cap : ask.caps) {
+      reply.permits.push_back(
+          permits_.Share(cap, reply.processes, ask.leaves, slot_));
+      reply.plenty = reply.plenty || permits_.has_plenty();
+    }
     for (const FleetScopeAsk& told : ask.scopes) {
       std::array<Slots, 2>& wants = wants_[told.scope];
       for (std::size_t i = 0; i < 2; ++i) {
@@ -86,29 +94,6 @@ class FleetLedger {
   }
 
  private:
-  // A sum over processes of what each declared last, in this slot of time and in
-  // the one before.
-  class Slots {
-   public:
-    void Turn(std::int64_t slot) {
-      if (slot == now_) return;
-      sums_ = {0, slot == now_ + 1 ? sums_[0] : 0};
-      now_ = slot;
-    }
-    void Take(std::int64_t slot, double x) {
-      if (slot != now_ && slot != now_ - 1) return;
-      double& sum = sums_[slot == now_ ? 0 : 1];
-      sum = std::max(0.0, sum - x);
-    }
-    void Put(double x) { sums_[0] += x; }
-    double Sum() const { return sums_[0] + sums_[1]; }
-    void Clear() { sums_ = {}; }
-
-   private:
-    std::int64_t now_ = -9;
-    std::array<double, 2> sums_{};
-  };
-
   // Requests or tokens of a bucket.
   struct Dimension {
     double limit = 0;  // 0: not known
@@ -402,6 +387,7 @@ class FleetLedger {
   Nanos period_ = 0;              // of who asks
   std::uint64_t generation_ = 0;  // when it began, in milliseconds
   FleetMarks marks_;
+  FleetPermitLedger permits_;
   Slots processes_;
   std::map<std::string, std::array<Slots, 2>> wants_;
   std::map<std::pair<std::string, std::string>, Account> accounts_;

@@ -21,7 +21,9 @@
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
 #include "keyrotator/pick_hint.h"
+#include "keyrotator/pool/fleet_caps.h"
 #include "keyrotator/pool/fleet_share.h"
+#include "keyrotator/pool/fleet_terms.h"
 #include "keyrotator/pool/fleet_words.h"
 #include "keyrotator/pool/pool.h"
 #include "keyrotator/pool/scope.h"
@@ -71,6 +73,8 @@ class FleetDesk {
   // As FleetMember::AskFleet.
   FleetAsk Ask(Pool& pool, Nanos period, std::size_t most_groups,
                const std::vector<Scope*>& scopes) {
+    const std::size_t waiting =
+        std::max<std::size_t>(pool.waiters.size(), thirsty_ ? 1 : 0);
     pool.is_news_urgent = thirsty_ = false;
     sent_.clear();
     FleetAsk ask;
@@ -78,6 +82,7 @@ class FleetDesk {
     ask.slot = slot_;
     asked_ = pool.now;
     words_.Ask(pool, terms_, ask);
+    caps_.Ask(pool, terms_, waiting, most_groups, ask);
     for (Scope* scope : scopes) {
       const std::vector<Group*> groups = GroupsFor(pool, *scope, most_groups);
       if (groups.empty()) continue;
@@ -94,6 +99,7 @@ class FleetDesk {
     if (!std::exchange(is_lost_, true))
       pool.events.Add(KeyEvent::Kind::kFleetLost, nullptr);
     FleetWords::Miss(pool, ask);
+    caps_.Miss(pool);
     ForEachFact(find, ask,
                 [](Standing& standing, const FleetFact& fact, auto&&...) {
                   standing.share()->Untell(fact);
@@ -110,6 +116,7 @@ class FleetDesk {
       pool.events.Add(KeyEvent::Kind::kFleetBack, nullptr);
     slot_ = reply.slot;
     words_.Hear(pool, terms_, reply, restore);
+    caps_.Hear(pool, ask, reply, asked_);
     for (Scope* scope : scopes) {
       for (const auto& standing : scope->standings) {
         if (standing == nullptr || standing->share() == nullptr) continue;
@@ -250,6 +257,7 @@ class FleetDesk {
 
   FleetTerms terms_;
   FleetWords words_;
+  FleetCaps caps_;
   bool thirsty_ = false;
   bool is_lost_ = false;
   std::int64_t slot_ = -1;

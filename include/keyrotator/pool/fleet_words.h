@@ -10,9 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -21,27 +19,11 @@
 #include "keyrotator/fleet_messages.h"
 #include "keyrotator/internal/time.h"
 #include "keyrotator/key_status.h"
+#include "keyrotator/pool/fleet_terms.h"
 #include "keyrotator/pool/pool.h"
 #include "keyrotator/pool/slot.h"
 
 namespace keyrotator::internal {
-
-// How a pool belongs to a fleet.
-struct FleetTerms {
-  // As Exchange::NameOf.
-  std::function<std::string(std::string_view kind, std::string_view value)>
-      name;
-  // From 0 to 1, to spread the processes out.
-  std::function<double()> random;
-
-  // A key without a group has the same name everywhere, though not the same
-  // made-up one.
-  std::string NameOf(const Slot& key) const { return name("key", key.secret); }
-  std::string NameOf(const Group& group) const {
-    return group.name.empty() ? NameOf(*group.members.front())
-                              : name("group", group.name);
-  }
-};
 
 class FleetWords {
  public:
@@ -62,6 +44,7 @@ class FleetWords {
       slot->fleet = {};
       slot->group->fleet_id.clear();
       slot->group->rest_is_news = false;
+      pool.Changed(*slot);  // it may have been at what was left of its cap
     }
   }
 
@@ -71,7 +54,7 @@ class FleetWords {
     for (Slot* slot : pool.roster.keys()) {
       if (slot->fleet.news) {
         const FleetNews::Kind kind = *std::exchange(slot->fleet.news, {});
-        Name(*slot, terms);
+        terms.Name(*slot);
         slot->fleet.is_marked = kind == FleetNews::Kind::kFailed;
         ask.news.push_back({.id = slot->fleet.id,
                             .kind = kind,
@@ -80,7 +63,7 @@ class FleetWords {
       Group& group = *slot->group;
       if (!std::exchange(group.rest_is_news, false) || !group.gate.is_shut())
         continue;
-      Name(group, terms);
+      terms.Name(group);
       ask.news.push_back({.id = group.fleet_id,
                           .kind = FleetNews::Kind::kRested,
                           .span = LeftOf(group.gate, pool.now),
@@ -114,12 +97,12 @@ class FleetWords {
     std::unordered_map<std::string_view, const FleetMark*> marks;
     for (const FleetMark& mark : *reply.marks) marks.emplace(mark.id, &mark);
     for (Slot* slot : pool.roster.keys()) {
-      Name(*slot, terms);
+      terms.Name(*slot);
       if (const auto it = marks.find(slot->fleet.id); it != marks.end())
         HearOf(pool, *slot, *it->second, terms.random(), restore);
       Group& group = *slot->group;
       if (slot != group.members.front()) continue;
-      Name(group, terms);
+      terms.Name(group);
       if (const auto it = marks.find(group.fleet_id); it != marks.end())
         HearOf(pool, group, *it->second, terms.random());
     }
@@ -129,13 +112,6 @@ class FleetWords {
   // Others wait for so much longer than who said it, and not all for as long: one
   // tries first, and the others hear of it.
   static constexpr Nanos kLate = 2'000'000'000;
-
-  static void Name(Slot& slot, const FleetTerms& terms) {
-    if (slot.fleet.id.empty()) slot.fleet.id = terms.NameOf(slot);
-  }
-  static void Name(Group& group, const FleetTerms& terms) {
-    if (group.fleet_id.empty()) group.fleet_id = terms.NameOf(group);
-  }
 
   // As FleetNews::span, which is 0 for ever.
   static Nanos LeftOf(const Gate& gate, Nanos now) {

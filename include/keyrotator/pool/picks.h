@@ -34,6 +34,8 @@ namespace keyrotator::internal {
                                       Grant& grant) {
   pool.has_output = true;
   Group& group = *slot.group;
+  if (slot.max_in_flight > 0)
+    slot.fleet.peak = std::max(slot.fleet.peak, slot.in_flight());
   const bool is_key_trial = slot.gate.TryTake();
   if (is_key_trial) grant.trials |= Grant::kKeyTrial;
   if (group.gate.TryTake()) {

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,6 +45,12 @@ struct FleetWord {
   // FleetMark's, as last heard.
   std::uint64_t failed = 0;
   std::uint64_t restored = 0;
+
+  // Of a key with a cap: how many of its requests may be in flight here, the most
+  // that were since the last message, and what that said.
+  std::size_t permits = std::numeric_limits<std::size_t>::max();
+  std::size_t peak = 0;
+  FleetCap told;
 };
 
 struct Group {
@@ -99,7 +106,8 @@ struct Slot {
     return (holds.load(std::memory_order_relaxed) & kPooled) != 0;
   }
   bool IsAtCap() const {
-    return max_in_flight > 0 && in_flight() >= max_in_flight;
+    return max_in_flight > 0 &&
+           in_flight() >= std::min(max_in_flight, fleet.permits);
   }
   // Whether the key may be used wherever nothing cools.
   bool IsUsable() const {

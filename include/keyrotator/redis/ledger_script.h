@@ -1,18 +1,19 @@
 // File: redis/ledger_script.h
 //
-// The fleet's ledger as a script for Redis. It is fleet/ledger.h and fleet/marks.h,
-// and of pool/learned_pace.h what those use, function by function under the same
-// names, in milliseconds: a change there is a change here, and redis/twin_test.cc
-// holds the two together.
+// The fleet's ledger as a script for Redis. It is fleet/ledger.h, and what that uses
+// of fleet/ and of pool/learned_pace.h, function by function under the same names, in
+// milliseconds: a change there is a change here, and redis/twin_test.cc holds the two
+// together.
 //
 // One hash, KEYS[1], is all that it touches:
 //   meta            the layout, who was heard of, the time of the last message
 //   m               what is known of whole keys
+//   c:KEY           the permits of a key that has a cap
 //   w:SCOPE         what is wanted there
 //   a:SCOPE:GROUP   the account
 // each a MessagePack array of numbers, and m one of such arrays with a name in
-// front. It uses HLEN, HMGET, HSET, EXPIRE, UNLINK
-// and TIME, and needs Redis 5, where a script may write after it asked the time.
+// front. It uses HLEN, HMGET, HSET, EXPIRE, UNLINK and TIME, and needs Redis 5, where a
+// script may write after it asked the time.
 
 #ifndef KEYROTATOR_REDIS_LEDGER_SCRIPT_H_
 #define KEYROTATOR_REDIS_LEDGER_SCRIPT_H_
@@ -590,6 +591,34 @@ local function Share(want, want_tokens, all, all_tokens, carried, costs,
   return carry, plenty, grants
 end
 
+-- FleetPermitLedger: wants, then held, three fields each.
+
+local function FindPermits(id)
+  local name = 'c:' .. id
+  if not used_[name] then used_[name] = Load(name) or {-9, 0, 0, -9, 0, 0} end
+  return used_[name]
+end
+
+local function SharePermits(key, told, processes, leaves)
+  local cap, in_flight, want, last_want, slot, held, carry =
+      unpack_doubles('<ddddddd', told)
+  Slots.Turn(key, 1, slot_)
+  Slots.Turn(key, 4, slot_)
+  Slots.Take(key, 1, slot, last_want)
+  Slots.Take(key, 4, slot, held)
+  if leaves == 1 then return pack('<ddd', 0, 0, 0), false end
+  Slots.Put(key, 1, want)
+  local all = Slots.Sum(key, 1)
+  local free = max(0, cap - Slots.Sum(key, 4))
+  local fair = (all > 0 and cap * min(1, want / all) or 0) + carry
+  local idle = floor(free / 2 / max(1, processes))
+  local count = floor(min(free, max(idle, min(ceil(want), floor(fair)))))
+  held = max(count, in_flight)
+  carry = want > 0 and max(0, min(1, fair - min(count, floor(fair)))) or 0
+  Slots.Put(key, 4, held)
+  return pack('<ddd', count, held, carry), cap >= Slots.Sum(key, 4) + 1
+end
+
 -- FleetMarks
 
 local kMostMarks = 1024
@@ -691,9 +720,9 @@ end
 -- The message, as LedgerArguments writes it. First what it is about, at once.
 
 local ttl = tonumber(ARGV[2])
-local asked_slot, alone, leaves, scopes, who, told_version, news
-now_, period_, asked_slot, alone, leaves, scopes, who, told_version, news =
-    unpack_doubles('<ddddddddd', ARGV[3])
+local asked_slot, alone, leaves, scopes, who, told_version, news, caps
+now_, period_, asked_slot, alone, leaves, scopes, who, told_version, news, caps =
+    unpack_doubles('<dddddddddd', ARGV[3])
 if now_ < 0 then
   local time = redis.call('TIME')
   now_ = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
@@ -701,7 +730,11 @@ end
 
 if redis.call('HLEN', key) > kMostFields then redis.call('UNLINK', key) end
 local names = {'meta'}
-local first_scope = 4 + 2 * news
+local first_cap = 4 + 2 * news
+local first_scope = first_cap + 2 * caps
+for i = first_cap, first_scope - 2, 2 do
+  names[#names + 1] = 'c:' .. ARGV[i]
+end
 local at = first_scope
 for _ = 1, scopes do
   local scope = ARGV[at]
@@ -755,13 +788,19 @@ local known_marks = pack('<d', -1)
 if news > 0 or told_version ~= meta[8] then
   fields_['m'] = redis.call('HMGET', key, 'm')[1]
   marks_ = Load('m') or {}
-  for i = 4, first_scope - 2, 2 do
+  for i = 4, first_cap - 2, 2 do
     meta[8] = FleetMarks.Hear(ARGV[i], ARGV[i + 1], who, meta[8])
   end
   if news > 0 then used_['m'] = marks_ end
   if told_version ~= meta[8] then known_marks = FleetMarks.Tell() end
 end
 local reply = {}
+for i = first_cap, first_scope - 2, 2 do
+  local permits, plenty =
+      SharePermits(FindPermits(ARGV[i]), ARGV[i + 1], processes, leaves)
+  reply[#reply + 1] = permits
+  has_plenty = has_plenty or plenty
+end
 at = first_scope
 for _ = 1, scopes do
   local scope = ARGV[at]

@@ -48,8 +48,9 @@ class DoubleWriter {
 };
 
 // ARGV: the layout; seconds to live; the time in milliseconds (negative: Redis's
-// own; another is for tests), what is of the process, how many scopes and news; of
-// each of the news the name, what is of it; of each scope its name, what is of it, the costs; of each fact the group's name, what is of it.
+// own; another is for tests), what is of the process, how many scopes, news
+// and caps; of each of the news and the caps the name, what is of it; of each scope
+// its name, what is of it, the costs; of each fact the group's name, what is of it.
 // Spans in milliseconds, rates per millisecond.
 inline std::vector<std::string> LedgerArguments(const FleetAsk& ask,
                                                 std::chrono::seconds ttl,
@@ -63,13 +64,21 @@ inline std::vector<std::string> LedgerArguments(const FleetAsk& ask,
   DoubleWriter head;
   head << now << span(ask.period) << number(ask.slot) << number(ask.alone)
        << number(ask.leaves) << number(ask.scopes.size()) << ask.who
-       << number(ask.version) << number(ask.news.size());
+       << number(ask.version) << number(ask.news.size())
+       << number(ask.caps.size());
   args.push_back(head.Take());
   for (const FleetNews& news : ask.news) {
     DoubleWriter told;
     told << number(static_cast<int>(news.kind)) << span(news.span)
          << number(news.is_guess);
     args.push_back(news.id);
+    args.push_back(told.Take());
+  }
+  for (const FleetCap& cap : ask.caps) {
+    DoubleWriter told;
+    told << cap.cap << cap.in_flight << cap.want << cap.last_want
+         << number(cap.slot) << cap.held << cap.carry;
+    args.push_back(cap.id);
     args.push_back(told.Take());
   }
   for (const FleetScopeAsk& scope : ask.scopes) {
@@ -117,6 +126,13 @@ class LedgerReplyReader {
     reply.version = static_cast<std::uint64_t>(Whole("version"));
     reply.born = static_cast<std::uint64_t>(Whole("born"));
     ReadMarks(reply);
+    for (const FleetCap& cap : ask.caps) {
+      FleetPermits& permits = reply.permits.emplace_back();
+      const double most = std::max(cap.cap, cap.in_flight);
+      permits.count = Whole("permits", most);
+      permits.held = Whole("held", most);
+      permits.carry = Within("carry", 0, 1);
+    }
     for (const FleetScopeAsk& told : ask.scopes) {
       FleetScopeReply& scope = reply.scopes.emplace_back();
       scope.carry = Within("carry", 0, 1);
@@ -134,7 +150,8 @@ class LedgerReplyReader {
   // The longest that a reply to `ask` may be.
   static std::size_t MostBytes(const FleetAsk& ask) {
     std::size_t numbers =
-        6 + FleetMarks::kMost * (7 + FleetMarks::kMostName / sizeof(double));
+        6 + 3 * ask.caps.size() +
+        FleetMarks::kMost * (7 + FleetMarks::kMostName / sizeof(double));
     for (const FleetScopeAsk& scope : ask.scopes) {
       numbers += 1 + 3 * static_cast<std::size_t>(kMostGrants) +
                  15 * scope.facts.size();

@@ -1,0 +1,200 @@
+#include "keyrotator/pool/fleet_caps.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "keyrotator/fleet/fleet.h"
+#include "keyrotator/fleet/memory_exchange.h"
+#include "keyrotator/fleet_messages.h"
+#include "keyrotator/key_rotator.h"
+#include "keyrotator/testing/manual_clock.h"
+#include "tests/support/catch.h"
+
+namespace keyrotator::pool_fleet_caps_test {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ManualClock;
+using Rotator = KeyRotator<FirstAvailable, ManualClock>;
+
+class CutExchange final : public Exchange {
+ public:
+  CutExchange(std::shared_ptr<SharedLedger> ledger,
+              std::shared_ptr<bool> is_cut)
+      : ledger_(std::move(ledger)), is_cut_(std::move(is_cut)) {}
+  std::optional<FleetReply> Send(const FleetAsk& ask) override {
+    if (*is_cut_) return std::nullopt;
+    return ledger_->Handle(ask);
+  }
+  std::string error() const override { return "cut"; }
+  std::string NameOf(std::string_view kind,
+                     std::string_view value) const override {
+    return MemoryExchange(nullptr).NameOf(kind, value);
+  }
+
+ private:
+  std::shared_ptr<SharedLedger> ledger_;
+  std::shared_ptr<bool> is_cut_;
+};
+
+// Processes on one key that may have 8 requests in flight.
+struct Bench {
+  static constexpr std::size_t kCap = 8;
+
+  struct Process {
+    Process(const Bench& bench, double number)
+        : rotator(ApiKeys{ApiKey("sk-a", {.name = "a", .max_in_flight = kCap})},
+                  {}, {}, bench.clock) {
+      fleet.emplace(rotator, CutExchange(bench.ledger, bench.is_cut),
+                    FleetOptions{.has_thread = false,
+                                 .random = [number] { return number / 50; }});
+    }
+    // Requests that get the key, up to `most`.
+    std::size_t Begin(std::size_t most) {
+      std::size_t count = 0;
+      for (; count < most; ++count) {
+        auto lease = rotator.Pick();
+        if (!lease) break;
+        leases.push_back(std::move(lease));
+      }
+      return count;
+    }
+
+    Rotator rotator;
+    std::optional<Fleet> fleet;
+    std::deque<std::optional<Lease>> leases;
+  };
+
+  explicit Bench(std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i)
+      processes.emplace_back(*this, static_cast<double>(i + 1));
+    Run(1s);
+  }
+
+  void Run(std::chrono::nanoseconds span) {
+    const auto end = clock.now() + span;
+    while (clock.now() < end) {
+      clock.Advance(25ms);
+      for (Process& process : processes) {
+        if (process.fleet) process.fleet->Poll();
+      }
+    }
+  }
+  std::size_t InFlight() const {
+    std::size_t sum = 0;
+    for (const Process& process : processes) sum += process.leases.size();
+    return sum;
+  }
+
+  ManualClock clock{1'000'000s};
+  std::shared_ptr<bool> is_cut = std::make_shared<bool>(false);
+  std::shared_ptr<SharedLedger> ledger =
+      std::make_shared<SharedLedger>([clock = clock]() mutable {
+        return clock.now().time_since_epoch().count();
+      });
+  std::deque<Process> processes;
+};
+
+TEST_CASE("all processes together have no more in flight than the key may",
+          "[fleet]") {
+  Bench bench(4);
+  std::vector<std::size_t> served(4);
+  std::size_t most = 0;
+  for (int round = 0; round < 400; ++round) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      Bench::Process& process = bench.processes[i];
+      // What began 200 ms ago or longer ends; there is always more to send.
+      while (process.leases.size() > static_cast<std::size_t>(round % 2)) {
+        process.rotator.MarkSucceeded(*process.leases.front());
+        process.leases.pop_front();
+        ++served[i];
+      }
+      process.Begin(10);
+      most = std::max(most, bench.InFlight());
+    }
+    bench.Run(200ms);
+  }
+  CHECK(most == Bench::kCap);
+  const auto [least, greatest] =
+      std::minmax_element(served.begin(), served.end());
+  CHECK(*least * 2 > *greatest);
+  // Half of them end in each round.
+  CHECK(served[0] + served[1] + served[2] + served[3] > 400 * 8 / 3);
+}
+
+TEST_CASE("what one does not use another may", "[fleet]") {
+  Bench bench(4);
+  bench.processes[0].Begin(10);
+  // It is told at once that one is wanted.
+  bench.Run(50ms);
+  CHECK(bench.processes[0].Begin(10) >= 1);
+  for (int i = 0; i < 10; ++i) {
+    bench.Run(200ms);
+    bench.processes[0].Begin(10);
+  }
+  CHECK(bench.InFlight() == Bench::kCap);
+  // None is left for others, until one ends.
+  CHECK(bench.processes[1].Begin(1) == 0);
+  bench.Run(1s);
+  CHECK(bench.processes[1].Begin(1) == 0);
+  bench.processes[0].leases.pop_front();
+  bench.Run(1s);
+  bench.processes[1].Begin(1);
+  bench.Run(200ms);
+  CHECK(bench.processes[1].Begin(1) == 1);
+  CHECK(bench.processes[0].Begin(8) == 0);
+}
+
+TEST_CASE("a request that waits gets the key once its process may", "[fleet]") {
+  Bench bench(2);
+  bench.processes[0].Begin(8);
+  for (int i = 0; i < 10; ++i) {
+    bench.Run(200ms);
+    bench.processes[0].Begin(8);
+  }
+  REQUIRE(bench.InFlight() == Bench::kCap);
+  bool is_served = false;
+  auto wait = bench.processes[1].rotator.WhenUsable(
+      {}, [&](const Lease&) { is_served = true; });
+  bench.Run(1s);
+  CHECK_FALSE(is_served);
+  bench.processes[0].leases.clear();
+  bench.Run(1s);
+  CHECK(is_served);
+}
+
+TEST_CASE("a process that is alone in its fleet has the whole cap", "[fleet]") {
+  Bench bench(1);
+  CHECK(bench.processes[0].Begin(10) == Bench::kCap);
+}
+
+TEST_CASE("without the ledger each has its part, and at least one", "[fleet]") {
+  Bench bench(4);
+  *bench.is_cut = true;
+  bench.Run(10s);
+  CHECK(bench.processes[0].Begin(10) == 2);
+  CHECK(bench.processes[1].Begin(10) == 2);
+  Bench many(16);
+  *many.is_cut = true;
+  many.Run(10s);
+  CHECK(many.processes[0].Begin(10) == 1);
+}
+
+TEST_CASE("who leaves the fleet has its own cap again", "[fleet]") {
+  Bench bench(4);
+  bench.processes[0].Begin(1);
+  bench.Run(1s);
+  bench.processes[1].fleet.reset();
+  CHECK(bench.processes[1].Begin(10) == Bench::kCap);
+}
+
+}  // namespace
+}  // namespace keyrotator::pool_fleet_caps_test
