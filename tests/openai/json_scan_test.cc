@@ -1,5 +1,8 @@
 #include "keyrotator/openai/json_scan.h"
 
+#include <cstddef>
+#include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -71,6 +74,59 @@ TEST_CASE("what is no object or array is said to be none", "[json_scan]") {
     CHECK_FALSE(ForEachMember(text, none));
     text = json;
     CHECK_FALSE(ForEachElement(text, none));
+  }
+}
+
+TEST_CASE("what follows quotes is found wherever it stands", "[json_scan]") {
+  std::mt19937_64 random(1);
+  const std::vector<std::string> parts = {"\"",
+                                          "\\",
+                                          "e",
+                                          "ra",
+                                          "er",
+                                          "re",
+                                          "x",
+                                          "\"er",
+                                          "\"error\"",
+                                          " ",
+                                          ":",
+                                          "\"r",
+                                          "\xA2\xE5\xF2",
+                                          std::string(30, 'x'),
+                                          "\xA2\"e\xF2"};
+  for (int i = 0; i < 20000; ++i) {
+    std::string text;
+    for (std::size_t n = random() % 40; n > 0; --n)
+      text += parts[random() % parts.size()];
+    // Nothing is read beyond the end.
+    const std::vector<char> exact(text.begin(), text.end());
+    std::set<std::size_t> found;
+    AnyQuoted(
+        std::string_view(exact.data(), exact.size()),
+        [&](std::string_view rest) {
+          if (rest.starts_with("er") || rest.starts_with("re"))
+            found.insert(text.size() - rest.size());
+          return false;
+        },
+        "er", "re");
+    std::set<std::size_t> expected;
+    for (std::size_t at = 0; at + 2 < text.size(); ++at) {
+      const std::string next = text.substr(at + 1, 2);
+      if (text[at] == '"' && (next == "er" || next == "re"))
+        expected.insert(at + 1);
+    }
+    CAPTURE(text);
+    REQUIRE(found == expected);
+  }
+}
+
+TEST_CASE("a look ends at the first that is told to be it", "[json_scan]") {
+  for (const std::size_t before : {0, 3, 40}) {
+    int visits = 0;
+    CHECK(AnyQuoted(
+        std::string(before, 'x') + R"("error" "error" "error", and more)",
+        [&](std::string_view) { return ++visits == 2; }, "error"));
+    CHECK(visits == 2);
   }
 }
 

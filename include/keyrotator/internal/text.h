@@ -5,13 +5,24 @@
 #ifndef KEYROTATOR_INTERNAL_TEXT_H_
 #define KEYROTATOR_INTERNAL_TEXT_H_
 
+#include <array>
 #include <cstddef>
+#include <cstring>
 #include <string>
 #include <string_view>
 
 namespace keyrotator::internal {
 
-constexpr bool IsBlank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+// A table, as there are texts of nothing but megabytes of blanks.
+constexpr auto kBlanks = [] {
+  std::array<bool, 256> blanks{};
+  for (const char c : {' ', '\t', '\n', '\v', '\f', '\r'})
+    blanks[static_cast<unsigned char>(c)] = true;
+  return blanks;
+}();
+constexpr bool IsBlank(char c) {
+  return kBlanks[static_cast<unsigned char>(c)];
+}
 
 constexpr bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
@@ -21,6 +32,14 @@ constexpr bool IsAlphanumeric(char c) {
 
 constexpr char Lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+// As text.starts_with(literal), which calls memcmp where this is a few
+// instructions, as it knows the length.
+template <std::size_t kSize>
+bool StartsWith(std::string_view text, const char (&literal)[kSize]) {
+  return text.size() >= kSize - 1 &&
+         std::memcmp(text.data(), literal, kSize - 1) == 0;
 }
 
 inline std::string Lower(std::string_view text) {
@@ -38,8 +57,9 @@ constexpr std::string_view SkipBlanks(std::string_view text) {
 // Without the blanks around it.
 constexpr std::string_view Trim(std::string_view text) {
   text = SkipBlanks(text);
-  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  return text;
+  std::size_t size = text.size();
+  while (size > 0 && IsBlank(text[size - 1])) --size;
+  return text.substr(0, size);
 }
 
 }  // namespace keyrotator::internal

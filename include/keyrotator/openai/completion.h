@@ -30,11 +30,18 @@ class Completion {
   // response.incomplete).
   bool Completes(std::string_view event, std::string_view data) {
     if (IsLast(event)) return true;
-    const bool finishes = HasMember(data, "\"finish_reason\"", "null");
-    const bool other_choice = HasMember(data, "\"index\"", "0");
-    const bool typed =
-        data.find("\"message_stop\"") != std::string_view::npos ||
-        data.find("\"response.") != std::string_view::npos;
+    bool finishes = false;
+    bool other_choice = false;
+    bool typed = false;
+    const auto look = [&](std::string_view rest) {
+      finishes = finishes || IsMember(rest, "finish_reason\"", "null");
+      other_choice = other_choice || IsMember(rest, "index\"", "0");
+      typed = typed || StartsWith(rest, "message_stop\"") ||
+              StartsWith(rest, "response.");
+      return finishes && typed;
+    };
+    AnyQuoted(data, look, "finish_reason\"", "index\"", "message_stop\"",
+              "response.");
     if (!finishes && !other_choice && !typed) return false;
     bool last = false;
     ForEachMember(data, [&](std::string_view name, std::string_view value) {

@@ -11,7 +11,6 @@
 #define KEYROTATOR_OPENAI_QUICK_LOOK_H_
 
 #include <cstddef>
-#include <cstring>
 #include <string_view>
 
 #include "keyrotator/internal/text.h"
@@ -23,34 +22,13 @@ namespace keyrotator::internal {
 // error that is not called "error".
 inline bool MayBeError(std::string_view name, std::string_view value) {
   const bool number = IsDigit(value[0]) || value[0] == '-';
-  if (name == "\"base_resp\"") return HasMember(value, "\"status_code\"", "0");
+  if (name == "\"base_resp\"") return HasMember(value, "status_code\"", "0");
   if (name == "\"error_code\"") return number && value != "0";
   if (name == "\"errors\"") return SkipBlanks(value.substr(1)).starts_with('{');
   if (name == "\"success\"") return value == "false";
-  if (name == "\"Response\"") return HasMember(value, "\"Error\"", "null");
+  if (name == "\"Response\"") return HasMember(value, "Error\"", "null");
   if (name == "\"code\"")
     return value != "0" && value != "\"\"" && (number || value[0] == '"');
-  return false;
-}
-
-// Calls visit(rest) for what follows each quote and begins with one of the
-// letters, until that returns true.
-template <char... kLetters, class Visit>
-bool AnyQuoted(std::string_view json, Visit visit) {
-  const char* rest = json.data();
-  std::size_t left = json.size();
-  const auto next = [&] {
-    const void* quote = left == 0 ? nullptr : std::memchr(rest, '"', left);
-    if (quote == nullptr) return false;
-    const char* const after = static_cast<const char*>(quote) + 1;
-    left -= static_cast<std::size_t>(after - rest);
-    rest = after;
-    return left > 0;
-  };
-  while (next()) {
-    if (((*rest == kLetters) || ...) && visit(std::string_view(rest, left)))
-      return true;
-  }
   return false;
 }
 
@@ -68,14 +46,16 @@ inline bool OpensWithChoices(std::string_view body) {
 inline bool MayHoldOtherError(std::string_view body) {
   constexpr std::size_t kMost = 4096;
   if (body.size() > kMost || OpensWithChoices(body)) return false;
-  const bool other =
-      AnyQuoted<'c', 'e', 'b', 's', 'R'>(body, [](std::string_view rest) {
-        return rest.starts_with("code\"") || rest.starts_with("errors\"") ||
-               rest.starts_with("error_code\"") ||
-               rest.starts_with("base_resp\"") ||
-               rest.starts_with("success\"") || rest.starts_with("Response\"");
-      });
-  if (!other) return false;
+  const auto is_other = [](std::string_view rest) {
+    return StartsWith(rest, "code\"") || StartsWith(rest, "errors\"") ||
+           StartsWith(rest, "error_code\"") ||
+           StartsWith(rest, "base_resp\"") || StartsWith(rest, "success\"") ||
+           StartsWith(rest, "Response\"");
+  };
+  if (!AnyQuoted(body, is_other, "code\"", "error", "base_resp\"", "success\"",
+                 "Response\"")) {
+    return false;
+  }
   bool may = false;
   bool answers = false;
   ForEachMember(body, [&](std::string_view name, std::string_view value) {
@@ -91,8 +71,8 @@ inline bool HasValue(std::string_view rest) {
   rest = SkipBlanks(rest);
   if (!rest.starts_with(':')) return false;
   rest = SkipBlanks(rest.substr(1));
-  return !rest.starts_with("null") && !rest.starts_with("false") &&
-         !rest.starts_with("\"\"") &&
+  return !StartsWith(rest, "null") && !StartsWith(rest, "false") &&
+         !StartsWith(rest, "\"\"") &&
          !(rest.starts_with('{') &&
            SkipBlanks(rest.substr(1)).starts_with('}'));
 }
@@ -103,17 +83,18 @@ inline bool HasValue(std::string_view rest) {
 // wrote can look like a member.
 inline bool MayHoldError(std::string_view body) {
   const auto is_error = [](std::string_view rest) {
-    return rest.starts_with("error\"") && HasValue(rest.substr(6));
+    return StartsWith(rest, "error\"") && HasValue(rest.substr(6));
   };
-  return AnyQuoted<'e'>(body, is_error) || MayHoldOtherError(body);
+  return AnyQuoted(body, is_error, "error\"") || MayHoldOtherError(body);
 }
 
 // The same for an event, whose type may say it, too.
 inline bool EventMayHoldError(std::string_view data) {
   const auto is_error = [](std::string_view rest) {
-    return rest.starts_with("error\"") || rest.starts_with("response.failed\"");
+    return StartsWith(rest, "error\"") || StartsWith(rest, "response.failed\"");
   };
-  return AnyQuoted<'e', 'r'>(data, is_error) || MayHoldOtherError(data);
+  return AnyQuoted(data, is_error, "error\"", "response.failed\"") ||
+         MayHoldOtherError(data);
 }
 
 }  // namespace keyrotator::internal
