@@ -113,6 +113,40 @@ TEST_CASE("what was not spent comes back with the next message", "[ledger]") {
   CHECK(two.answer().limits[0].level == Approx(8).margin(0.01));
 }
 
+TEST_CASE("of every key of which much is left each process has one",
+          "[ledger]") {
+  // 32 processes, and so few idle requests for each that not every key has one.
+  FleetLedger ledger;
+  std::vector<Process> all(32, Process({"a", "b", "c", "d", "e"}));
+  for (Process& process : all) {
+    process.Want(0.04);
+    process.Talk(ledger, kStart);
+  }
+  for (std::size_t i = 0; i < 5; ++i) all[0].Report(60, i == 4 ? 5 : 50, i);
+  for (Process& process : all) {
+    process.Talk(ledger, kStart + 1);
+    for (std::size_t i = 0; i < 4; ++i)
+      CHECK_FALSE(process.answer(i).grants.empty());
+    CHECK(process.answer(4).grants.empty());
+  }
+}
+
+TEST_CASE("a key of which a quarter is left is kept for who wants it",
+          "[ledger]") {
+  FleetLedger ledger;
+  std::vector<Process> all(100, Process({"a"}));
+  all[0].Report(60, 60);
+  double granted = 0;
+  for (Process& process : all) {
+    process.Want(0.01);
+    granted += process.Talk(ledger, kStart);
+  }
+  CHECK(granted > 40);
+  Process one({"a"});
+  one.Want(10);
+  CHECK(one.Talk(ledger, kStart) >= 5);
+}
+
 TEST_CASE("what a process held that died is free after two slots at most",
           "[ledger]") {
   FleetLedger ledger;

@@ -137,6 +137,9 @@ class FleetLedger {
   static constexpr double kLate = 100'000'000;
   // Granted at most in a scope by one message.
   static constexpr double kMost = 256;
+  // With that part of its limit left, of which nothing is out, a key is granted
+  // to all who ask.
+  static constexpr double kRoom = 0.25;
   static constexpr double kNone = -1e9;
   // The difference of two times in doubles.
   static constexpr double kSlack = 1e-9;
@@ -334,9 +337,27 @@ class FleetLedger {
         std::min(kMost, std::max(std::floor(idle),
                                  std::min(std::ceil(want), std::floor(fair))));
     double given = 0;
-    while (given < target) {
+    const auto cost_of_next = [&] {
       const auto order = static_cast<std::size_t>(given);
-      const double cost = order < told.costs.size() ? told.costs[order] : mean;
+      return order < told.costs.size() ? told.costs[order] : mean;
+    };
+    const auto give = [&](std::size_t i, Nanos in, double cost) {
+      const double paid = offers[i].Cost(cost);
+      said.answers[i].grants.push_back({in, paid});
+      offers[i].free[0] -= 1;
+      offers[i].free[1] -= paid;
+      given += 1;
+    };
+    // Which key the next request wants, for a prompt cache or by its weight, is
+    // not known here: one of each that has enough left.
+    for (std::size_t i = 0; i < offers.size() && given < kMost; ++i) {
+      const double cost = cost_of_next();
+      if (offers[i].opens == 0 && offers[i].Has(cost) &&
+          offers[i].Headroom() >= kRoom)
+        give(i, 0, cost);
+    }
+    while (given < target) {
+      const double cost = cost_of_next();
       std::size_t best = offers.size();
       Nanos in = 0;
       for (std::size_t i = 0; i < offers.size(); ++i) {
@@ -356,11 +377,7 @@ class FleetLedger {
         }
       }
       if (best == offers.size()) break;
-      Offer& offer = offers[best];
-      said.answers[best].grants.push_back({in, offer.Cost(cost)});
-      offer.free[0] -= 1;
-      offer.free[1] -= offer.Cost(cost);
-      given += 1;
+      give(best, in, cost);
     }
     said.carry = want > 0 ? std::clamp(fair - std::min(given, std::floor(fair)),
                                        0.0, 1.0)

@@ -255,6 +255,7 @@ local kReserveFade = 0.98
 local kSmall = 3
 local kLate = 100
 local kMost = 256
+local kRoom = 0.25
 local kNone = -1e9
 local kSlack = 1e-9
 local kUsualLimit = 60
@@ -528,6 +529,30 @@ local function Share(want, want_tokens, all, all_tokens, carried, costs,
   local times, prices, count = {}, {}, {}
   for k = 1, n do count[k] = 0 end
   local given = 0
+  local function give(k, due, cost)
+    cost = min(cost, limit_tokens[k])
+    given = given + 1
+    local i = count[k] + 1
+    count[k] = i
+    if i == 1 then times[k], prices[k] = {}, {} end
+    times[k][i], prices[k][i] = due, cost
+    local left, left_tokens = free[k] - 1, free_tokens[k] - cost
+    free[k], free_tokens[k] = left, left_tokens
+    if opens[k] > 0 or left < 1 then
+      room[k] = kNever
+    else
+      local x, y = left / limit[k], left_tokens / limit_tokens[k]
+      room[k] = x < y and x or y
+    end
+  end
+  -- One of each key that has enough left.
+  for k = 1, n do
+    local cost = costs[given + 1] or mean
+    if room[k] >= kRoom and given < kMost and
+        (free_tokens[k] >= cost or free_tokens[k] >= limit_tokens[k]) then
+      give(k, 0, cost)
+    end
+  end
   while given < target do
     local cost = costs[given + 1] or mean
     local best, due_in, most = nil, 0, kNever
@@ -556,20 +581,7 @@ local function Share(want, want_tokens, all, all_tokens, carried, costs,
       due_in = due_in / kNanos
     end
     if not best then break end
-    cost = min(cost, limit_tokens[best])
-    given = given + 1
-    local i = count[best] + 1
-    count[best] = i
-    if i == 1 then times[best], prices[best] = {}, {} end
-    times[best][i], prices[best][i] = due_in, cost
-    local left, left_tokens = free[best] - 1, free_tokens[best] - cost
-    free[best], free_tokens[best] = left, left_tokens
-    if opens[best] > 0 or left < 1 then
-      room[best] = kNever
-    else
-      local x, y = left / limit[best], left_tokens / limit_tokens[best]
-      room[best] = x < y and x or y
-    end
+    give(best, due_in, cost)
   end
   local carry = want > 0 and
       max(0, min(1, fair - min(given, floor(fair)))) or 0

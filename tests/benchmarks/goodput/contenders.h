@@ -162,9 +162,11 @@ class Ours final : public Contender {
       std::string group;
       if (rules.groups && pool.organisations.size() < pool.keys.size())
         group = fmt::format("organisation-{}", pool.keys[i]);
-      keys.emplace_back(fmt::format("{}{}", kPrefix, i),
-                        KeyOptions{.name = fmt::format("key-{}", i),
-                                   .group = std::move(group)});
+      keys.emplace_back(
+          fmt::format("{}{}", kPrefix, i),
+          KeyOptions{.name = fmt::format("key-{}", i),
+                     .group = std::move(group),
+                     .weight = pool.weights.empty() ? 1 : pool.weights[i]});
     }
     return keys;
   }

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,6 +28,7 @@
 #include "keyrotator/fleet_messages.h"
 #include "keyrotator/pool/fleet_desk.h"
 #include "keyrotator/pool/fleet_member.h"
+#include "keyrotator/selection.h"
 #include "tests/benchmarks/goodput/cells.h"
 #include "tests/benchmarks/goodput/contenders.h"
 #include "tests/benchmarks/goodput/figures.h"
@@ -82,15 +84,14 @@ struct FleetOptions {
   Fault fault = {};
 };
 
-using FleetRotator = Ours<MostHeadroom>::Rotator;
-
 // What one process does to share with the others, in the loop of its events.
 class Sharing {
  public:
   virtual ~Sharing() = default;
   // That process has begun, or one that takes its place: the rotator of before is
   // destroyed after this.
-  virtual void Began(std::size_t process, FleetRotator& rotator) = 0;
+  virtual void Began(std::size_t process,
+                     std::shared_ptr<internal::FleetMember> member) = 0;
   // When it wants to be called again, kNever for not at all. Asked after each
   // event of the process.
   virtual Nanos Due() const = 0;
@@ -130,9 +131,10 @@ class LedgerSharing final : public Sharing {
   LedgerSharing(std::shared_ptr<Engine> engine, std::uint64_t seed)
       : engine_(std::move(engine)), dice_(seed) {}
 
-  void Began(std::size_t process, FleetRotator& rotator) override {
+  void Began(std::size_t process,
+             std::shared_ptr<internal::FleetMember> member) override {
     process_ = process;
-    member_ = rotator.fleet_member();
+    member_ = std::move(member);
     pacer_.emplace(kPeriod, member_->Now(), dice_.Uniform());
     reply_at_ = internal::kNever;
     internal::FleetTerms terms;
@@ -198,6 +200,7 @@ inline std::vector<std::unique_ptr<Sharing>> ShareLedger(
   return all;
 }
 
+template <class Policy>
 class Fleet final : public Contender {
  public:
   Fleet(World& world, const FleetEntry& entry, const FleetOptions& options,
@@ -269,7 +272,7 @@ class Fleet final : public Contender {
 
  private:
   struct Process {
-    std::unique_ptr<Ours<MostHeadroom>> ours;
+    std::unique_ptr<Ours<Policy>> ours;
     std::unique_ptr<Sharing> sharing;
     bool touched = true;  // something happened to it
     Nanos due = internal::kNever;
@@ -280,9 +283,9 @@ class Fleet final : public Contender {
     // The first of one process is the same as one that is no fleet.
     const std::uint64_t seed =
         seed_ ^ ((number + deaths_) * 0x9e3779b97f4a7c15u);
-    auto ours = std::make_unique<Ours<MostHeadroom>>(world_, Rules(), seed,
-                                                     MostHeadroom());
-    if (process.sharing) process.sharing->Began(number, ours->rotator());
+    auto ours = std::make_unique<Ours<Policy>>(world_, Rules(), seed, Policy());
+    if (process.sharing)
+      process.sharing->Began(number, ours->rotator().fleet_member());
     process.ours = std::move(ours);
     process.touched = true;
   }
@@ -341,10 +344,17 @@ struct FleetFigures {
   double away_oracle = 0;
   double away_refused = 0;
   double after_refused = 0;
+  // Of the requests served, those by the key that serves most of their session;
+  // and what the key got that got the least for its weight, as a part of what
+  // its weight is of all. 1 where there are no sessions, no weights.
+  double home = 1;
+  double weighted = 1;
 
   void Add(const FleetFigures& other) {
     all.Add(other.all);
     worst = std::min(worst, other.worst);
+    home = std::min(home, other.home);
+    weighted = std::min(weighted, other.weighted);
     away_served += other.away_served;
     away_oracle += other.away_oracle;
     away_refused += other.away_refused;
@@ -352,18 +362,55 @@ struct FleetFigures {
   }
 };
 
-inline FleetFigures MeasureFleet(const Cell& cell, const FleetEntry& entry,
-                                 const FleetOptions& options,
-                                 std::uint64_t seed) {
+// See FleetFigures::home.
+inline double AtHome(const Simulation& simulation) {
+  const Cell& cell = simulation.cell;
+  std::vector<std::vector<double>> sessions(
+      cell.sessions, std::vector<double>(cell.pool.keys.size()));
+  double all = 0;
+  for (std::size_t i = 0; i < simulation.requests.size(); ++i) {
+    const Fate& fate = simulation.fates()[i];
+    if (!fate.served) continue;
+    ++sessions[simulation.requests[i].session][fate.key];
+    ++all;
+  }
+  double home = 0;
+  for (const std::vector<double>& keys : sessions)
+    home += *std::max_element(keys.begin(), keys.end());
+  return home / all;
+}
+
+// See FleetFigures::weighted.
+inline double ByWeight(const Simulation& simulation) {
+  const std::vector<double>& weights = simulation.cell.pool.weights;
+  std::vector<double> keys(weights.size());
+  double all = 0;
+  for (const Fate& fate : simulation.fates()) {
+    if (!fate.served) continue;
+    ++keys[fate.key];
+    ++all;
+  }
+  const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+  double least = 1;
+  for (std::size_t i = 0; i < keys.size(); ++i)
+    least = std::min(least, keys[i] / all / (weights[i] / sum));
+  return least;
+}
+
+template <class Policy>
+FleetFigures MeasureFleetBy(const Cell& cell, const FleetEntry& entry,
+                            const FleetOptions& options, std::uint64_t seed) {
   const std::vector<Request> requests = MakeRequests(cell, seed);
   const OracleResult oracle = AskOracle(cell, requests, seed);
   const double begin = CpuSeconds();
   Simulation simulation(cell, requests, seed);
-  Fleet fleet(simulation, entry, options, seed);
+  Fleet<Policy> fleet(simulation, entry, options, seed);
   simulation.Run(fleet);
 
   FleetFigures figures{.all = FiguresOf(simulation, oracle)};
   figures.all.cpu = CpuSeconds() - begin;
+  if (cell.sessions > 0) figures.home = AtHome(simulation);
+  if (!cell.pool.weights.empty()) figures.weighted = ByWeight(simulation);
   const Nanos from = kStart + FromSeconds(options.fault.away_from);
   const Nanos to = kStart + FromSeconds(options.fault.away_to);
   std::vector<double> asked(options.processes);
@@ -391,12 +438,39 @@ inline FleetFigures MeasureFleet(const Cell& cell, const FleetEntry& entry,
   return figures;
 }
 
+// By the policy that the cell is about.
+inline FleetFigures MeasureFleet(const Cell& cell, const FleetEntry& entry,
+                                 const FleetOptions& options,
+                                 std::uint64_t seed) {
+  if (cell.sessions > 0)
+    return MeasureFleetBy<Affinity<>>(cell, entry, options, seed);
+  if (!cell.pool.weights.empty())
+    return MeasureFleetBy<WeightedRoundRobin>(cell, entry, options, seed);
+  return MeasureFleetBy<MostHeadroom>(cell, entry, options, seed);
+}
+
 // --- The table ---
 
 inline FleetEntry Alone() { return {"alone"}; }
 inline FleetEntry WithLedger() { return {"ledger", ShareLedger}; }
 inline std::vector<FleetEntry> FleetEntries() {
   return {Alone(), WithLedger()};
+}
+
+// 400 sessions, each of which belongs to one key.
+inline Cell BySessions(Style style, double load) {
+  Cell cell = Named(MakeCell(EightEqual(), style, load, false));
+  cell.sessions = 400;
+  cell.name += ", by affinity";
+  return cell;
+}
+
+// Half of the keys are to get twice as much as the others.
+inline Cell ByWeights(Style style, double load) {
+  Cell cell = Named(MakeCell(EightEqual(), style, load, false));
+  cell.pool.weights = {1, 2, 1, 2, 1, 2, 1, 2};
+  cell.name += ", by weight";
+  return cell;
 }
 
 // What is limited in how many ways, and said of in how many words.
@@ -414,6 +488,12 @@ inline std::vector<Cell> FleetCells() {
   cells.push_back(MakeCell(EightByTokens(), kOpenAI, 1.2, false));
   cells.push_back(MakeCell(EightEqual(), kGemini, 1.2, false));
   for (Cell& cell : cells) cell = Named(cell);
+  for (const double load : {0.6, 0.95, 1.2}) {
+    for (const Style style : {kOpenAI, kNothing}) {
+      cells.push_back(BySessions(style, load));
+      cells.push_back(ByWeights(style, load));
+    }
+  }
   return cells;
 }
 
@@ -445,6 +525,7 @@ struct FleetRow {
   std::size_t seeds = 1;
   double least_served = 0;
   double most_waste = 0;
+  double least_home = 0;
   FleetFigures figures = {};
 };
 
@@ -454,6 +535,8 @@ inline std::string JudgeFleet(const FleetRow& row) {
     faults += fmt::format(" served < {}", row.least_served);
   if (row.most_waste > 0 && row.figures.all.Waste() > row.most_waste)
     faults += fmt::format(" 429s > {}", row.most_waste);
+  if (row.figures.home < row.least_home)
+    faults += fmt::format(" at home < {}", row.least_home);
   return faults;
 }
 
@@ -496,6 +579,14 @@ inline std::vector<FleetRow> CheckedFleetRows() {
   row(EightByTokens(), kOpenAI, ledger, many, 0.985, 0.01);
   row(EightFast(), kNothing, ledger, many, 0.995, 0.02);
   row(OneKey(), kNothing, ledger, many, 0.98, 0.03);
+  for (const double load : {0.6, 0.95}) {
+    rows.push_back({.cell = BySessions(kOpenAI, load),
+                    .entry = ledger,
+                    .options = many,
+                    .least_served = 0.999,
+                    .most_waste = 0.002,
+                    .least_home = load < 0.9 ? 0.99 : 0.93});
+  }
   for (const Fault& fault : Faults()) {
     if (fault.name.empty()) continue;
     const FleetOptions options{.processes = 32, .fault = fault};
@@ -532,6 +623,10 @@ inline FleetTable TableOf(const std::vector<FleetRow>& rows) {
           figures.away_served / figures.away_oracle,
           figures.away_refused / std::max(figures.away_served, 1.0),
           figures.after_refused);
+    if (row.cell.sessions > 0)
+      away += fmt::format("  at home {:.3f}", figures.home);
+    if (!row.cell.pool.weights.empty())
+      away += fmt::format("  by weight {:.3f}", figures.weighted);
     const std::string faults = JudgeFleet(row);
     if (!faults.empty()) ++table.faults;
     table.text += fmt::format(

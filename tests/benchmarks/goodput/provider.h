@@ -105,6 +105,8 @@ struct Pool {
   // The part of each organisation's quota that each model has, and of the
   // traffic that it gets.
   std::vector<double> models = {1};
+  // Of the keys; empty: all the same.
+  std::vector<double> weights = {};
 };
 
 // When the provider fails, whatever its limits, in seconds from the start.
