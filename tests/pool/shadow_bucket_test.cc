@@ -1,8 +1,10 @@
 #include "keyrotator/pool/shadow_bucket.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "tests/support/catch.h"
@@ -188,6 +190,38 @@ TEST_CASE("the rate is one that fits all reports, though all are rounded",
   CHECK(bucket.rated());
   bucket.Report({}, 0, Requests(60, 30, 14.99), false, kStart);
   CHECK(rate() == Approx(2).epsilon(0.03));
+}
+
+TEST_CASE("where others use a bucket, too, what flows back is not one's own",
+          "[shadow_bucket]") {
+  const bool tokens = GENERATE(false, true);
+  const bool others = GENERATE(false, true);
+  CAPTURE(tokens, others);
+  constexpr double kCost = 100;
+  const double unit = tokens ? kCost : 1;
+  ShadowBucket bucket;
+  const auto report = [&](const ShadowBucket::Note& note, double left,
+                          Nanos now) {
+    RateLimits said = Requests(60 * unit, left * unit, 60 - left);
+    if (tokens) std::swap(said.requests, said.tokens);
+    bucket.Report(note, 0, said, false, now);
+  };
+  report({}, 60, kStart);
+  Nanos now = kStart;
+  // One each five seconds. The others take all the rest, and what was there; or
+  // there are none, and nothing was there either.
+  for (int i = 0; i < 40; ++i) {
+    now += 5 * kSecond;
+    const ShadowBucket::Note note = bucket.Take(kCost, now);
+    report(note, others ? std::max(60 - 1.5 * i, 1.5) : 59, now);
+  }
+  // What flows back would be enough: it has been, 5 times in 5 seconds.
+  now += 5 * kSecond;
+  bucket.Take(kCost, now);
+  CHECK(bucket.Fits(kCost, now) == !others);
+  const Nanos when = bucket.WhenFits(kCost, now);
+  CHECK((when > now) == others);
+  CHECK(bucket.Fits(kCost, when));
 }
 
 TEST_CASE("what makes no sense is no report", "[shadow_bucket]") {

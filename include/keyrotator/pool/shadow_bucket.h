@@ -20,6 +20,7 @@
 #include "keyrotator/clock.h"
 #include "keyrotator/fleet_messages.h"
 #include "keyrotator/limits.h"
+#include "keyrotator/pool/shared_limit.h"
 
 namespace keyrotator::internal {
 
@@ -57,6 +58,7 @@ class ShadowBucket {
     for (std::size_t i = 0; i < 2; ++i) {
       Dimension& dimension = dimensions_[i];
       dimension.leased += note.cost[i];
+      dimension.shared.Take(note.cost[i], now);
       note.leased[i] = dimension.leased;
       const double level = dimension.LevelAt(now);
       note.believed[i] = static_cast<float>(level);
@@ -111,13 +113,18 @@ class ShadowBucket {
   // One whose cost is not known still takes some tokens.
   bool Fits(double tokens, Nanos now, double spare = 0) const {
     return dimensions_[0].Has(Requests(spare), now) &&
-           dimensions_[1].Has(Tokens(tokens, spare), now);
+           dimensions_[1].Has(Tokens(tokens, spare), now) &&
+           dimensions_[0].shared.Fits(1, now) &&
+           dimensions_[1].shared.Fits(std::fmax(tokens, 1), now);
   }
 
   // When it would be, if nothing else is leased until then.
   Nanos WhenFits(double tokens, Nanos now, double spare = 0) const {
-    return std::max(dimensions_[0].WhenAt(Requests(spare), now),
-                    dimensions_[1].WhenAt(Tokens(tokens, spare), now));
+    return std::max(
+        {dimensions_[0].WhenAt(Requests(spare), now),
+         dimensions_[1].WhenAt(Tokens(tokens, spare), now),
+         dimensions_[0].shared.WhenFits(1, now),
+         dimensions_[1].shared.WhenFits(std::fmax(tokens, 1), now)});
   }
 
   // The share of the limit that is left, the smallest over the dimensions: 0 to
@@ -173,6 +180,7 @@ class ShadowBucket {
     double level = 0;
     Nanos level_time = 0;
     double leased = 0;  // in all
+    SharedLimit shared;
 
     double LevelAt(Nanos now) const {
       if (limit <= 0) return std::numeric_limits<double>::infinity();
@@ -298,6 +306,17 @@ class ShadowBucket {
         fine ? std::clamp(dimension.limit - dimension.rate * reset, left,
                           left + 1)
              : left;
+
+    if (lease.known) {
+      dimension.shared.Learn({.limit = dimension.limit,
+                              .rate = dimension.rate,
+                              .left = exact,
+                              .refused = refused,
+                              .cost = lease.cost[i],
+                              .leased = lease.leased[i],
+                              .time = lease.time},
+                             dimension.leased, now);
+    }
 
     const Burst* const burst =
         first || !lease.known || refused ? nullptr : BurstOf(lease);
