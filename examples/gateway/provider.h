@@ -1,7 +1,8 @@
 // File: provider.h
 //
 // Provider: one provider while the gateway runs: its keys in a rotator, which
-// are loaded again when their files change, and what is counted of it.
+// are loaded again when their files change, and which other processes may use,
+// too, and what is counted of it.
 //
 // Example:
 //   gateway::Provider provider(
@@ -20,11 +21,12 @@
 #include <keyrotator/retry_options.h>
 
 #include <chrono>
-#include <string>
+#include <memory>
 #include <string_view>
 #include <utility>
 
 #include "gateway/access_log.h"
+#include "gateway/fleet.h"
 #include "gateway/metrics.h"
 
 namespace gateway {
@@ -35,7 +37,7 @@ using Rotator = keyrotator::KeyRotator<keyrotator::AnySelection>;
 class Provider {
  public:
   // `keys` loads them; its files are looked at once a second. Throws as
-  // MakeKeyRotator does.
+  // MakeKeyRotator and JoinFleet do.
   Provider(keyrotator::ProviderConfig with, keyrotator::KeySource keys,
            const AccessLog& log)
       : config(std::move(with)),
@@ -46,19 +48,23 @@ class Provider {
                  [this, &log](const auto& event) {
                    log.Event(config.name, event);
                  }},
-            {}, keyrotator::SystemEnvironment,
-            [this, &log](std::string_view message) {
-              log.Note("warning", config.name, message);
-            })),
+            {}, keyrotator::SystemEnvironment, WarnIn(log))),
+        fleet(JoinFleet(rotator, config, WarnIn(log))),
         reloader(rotator, std::move(keys), ReloadEverySecond(log)) {}
 
   const keyrotator::ProviderConfig config;
   const keyrotator::RetryOptions retry;
   ProviderMetrics metrics;
   Rotator rotator;
+  const std::unique_ptr<keyrotator::Fleet> fleet;  // null: in none
   keyrotator::KeyReloader<Rotator> reloader;
 
  private:
+  keyrotator::OnWarning WarnIn(const AccessLog& log) const {
+    return [this, &log](std::string_view message) {
+      log.Note("warning", config.name, message);
+    };
+  }
   keyrotator::ReloadOptions ReloadEverySecond(const AccessLog& log) const {
     return {.interval = std::chrono::seconds(1),
             .on_error = [this, &log](std::string_view message) {

@@ -55,10 +55,6 @@ class Routes {
       if (!error.empty())
         throw std::invalid_argument("provider \"" + provider.name +
                                     "\": " + error);
-      if (provider.fleet) {
-        throw std::invalid_argument("provider \"" + provider.name +
-                                    "\": the gateway does not join fleets");
-      }
       if (IsOneOf(provider.name, {"v1", "healthz", "readyz", "metrics",
                                   "status", "events", "admin"}))
         throw std::invalid_argument("A provider cannot be called \"" +

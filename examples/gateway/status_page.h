@@ -49,16 +49,25 @@ inline nlohmann::ordered_json StatusOf(const Gateway& gateway) {
          {"in_flight", metrics.in_flight.load()},
          {"waiting", metrics.waiting.load()},
          {"keys", keyrotator::StatusJson(provider->rotator.Snapshot())}});
+    if (provider->fleet != nullptr) {
+      status["providers"].back()["fleet"] =
+          keyrotator::FleetJson(provider->fleet->Status());
+    }
   }
   return status;
 }
 
 inline std::string MetricsPage(const Gateway& gateway) {
   std::vector<keyrotator::StatusPool> pools;
+  std::vector<keyrotator::StatusFleet> fleets;
   std::vector<std::pair<std::string, const ProviderMetrics*>> providers;
   for (const auto& provider : gateway.providers()) {
     pools.push_back({.labels = {{"provider", provider->config.name}},
                      .rows = provider->rotator.Snapshot()});
+    if (provider->fleet != nullptr) {
+      fleets.push_back({.labels = {{"provider", provider->config.name}},
+                        .status = provider->fleet->Status()});
+    }
     providers.emplace_back(provider->config.name, &provider->metrics);
   }
   std::string refused =
@@ -71,8 +80,9 @@ inline std::string MetricsPage(const Gateway& gateway) {
         keyrotator::internal::Label("provider", provider->config.name),
         provider->rotator.RefusedRetries());
   }
-  return keyrotator::StatusPrometheus(pools) + MetricsText(providers) +
-         refused +
+  return keyrotator::StatusPrometheus(pools) +
+         (fleets.empty() ? "" : keyrotator::FleetPrometheus(fleets)) +
+         MetricsText(providers) + refused +
          fmt::format(
              "# HELP keyrotator_gateway_connections Callers' connections.\n"
              "# TYPE keyrotator_gateway_connections gauge\n"
