@@ -192,9 +192,6 @@ TEST_CASE("a configuration that cannot work is refused at the start",
   refused({{.name = "metrics", .base_url = "https://h/v1"}});
   refused({{.name = "v1", .base_url = "https://h/v1"}});
   refused({{.name = "a", .base_url = "http://elsewhere/v1"}});
-  keyrotator::ProviderConfig fleet{.name = "a", .base_url = "https://h/v1"};
-  fleet.fleet = keyrotator::FleetConfig{.redis = "redis://h", .pool = "p"};
-  refused({fleet});
 }
 
 TEST_CASE("the model is found in what there is of a body", "[gateway]") {
