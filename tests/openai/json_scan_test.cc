@@ -121,7 +121,7 @@ TEST_CASE("what follows quotes is found wherever it stands", "[json_scan]") {
 }
 
 TEST_CASE("a look ends at the first that is told to be it", "[json_scan]") {
-  for (const std::size_t before : {0, 3, 40}) {
+  for (const std::size_t before : {0U, 3U, 40U}) {
     int visits = 0;
     CHECK(AnyQuoted(
         std::string(before, 'x') + R"("error" "error" "error", and more)",
