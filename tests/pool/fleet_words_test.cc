@@ -203,6 +203,24 @@ TEST_CASE("a key that is restored anywhere is restored everywhere", "[fleet]") {
   CHECK(bench[0].rotator.Pick()->name() == "b");
 }
 
+TEST_CASE("what failed before a process joined is not lifted by an old restore",
+          "[fleet]") {
+  Bench bench;
+  bench[0].Fail();
+  bench.Run(1s);
+  bench[0].rotator.Restore(bench[0].rotator.Snapshot()[0].id);
+  bench.Run(1s);
+  Process& late = bench.Begin();
+  late.Fail();
+  bench.Run(2s);
+  CHECK(late.StateOf("a") == kBad);
+  CHECK(late.Count(KeyEvent::Kind::kReturned) == 0);
+  // A new one is.
+  bench[0].rotator.Restore(bench[0].rotator.Snapshot()[0].id);
+  bench.Run(1s);
+  CHECK(late.StateOf("a") == kGood);
+}
+
 TEST_CASE("a key that is to be tried again is tried by one for all",
           "[fleet]") {
   Bench bench({.retry_failed_after = 60s});

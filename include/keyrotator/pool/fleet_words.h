@@ -92,14 +92,16 @@ class FleetWords {
     // What an older ledger was told is lost.
     const std::uint64_t born = std::exchange(born_, reply.born);
     if (born != 0 && born != reply.born) TellAll(pool);
-    version_ = reply.version;
+    // To whom nothing was told before, a key that was restored some time ago is no
+    // news: what failed here may have failed since.
+    const bool is_first = std::exchange(version_, reply.version) == 0;
     if (!reply.marks || reply.marks->empty()) return;
     std::unordered_map<std::string_view, const FleetMark*> marks;
     for (const FleetMark& mark : *reply.marks) marks.emplace(mark.id, &mark);
     for (Slot* slot : pool.roster.keys()) {
       terms.Name(*slot);
       if (const auto it = marks.find(slot->fleet.id); it != marks.end())
-        HearOf(pool, *slot, *it->second, terms.random(), restore);
+        HearOf(pool, *slot, *it->second, is_first, terms.random(), restore);
       Group& group = *slot->group;
       if (slot != group.members.front()) continue;
       terms.Name(group);
@@ -125,9 +127,9 @@ class FleetWords {
 
   template <class Restore>
   static void HearOf(Pool& pool, Slot& slot, const FleetMark& mark,
-                     double chance, Restore restore) {
+                     bool is_first, double chance, Restore restore) {
     FleetWord& word = slot.fleet;
-    const bool is_restored = mark.restored > word.restored;
+    const bool is_restored = !is_first && mark.restored > word.restored;
     const bool has_failed = mark.failed > word.failed;
     word.restored = std::max(word.restored, mark.restored);
     word.failed = std::max(word.failed, mark.failed);
