@@ -66,9 +66,9 @@ TEST_CASE("where messages would be too rare each tells of less", "[pacer]") {
   CHECK(pacer.groups() > 1000);
   pacer.Sent(0);
   pacer.Heard(Asked(32), Heard(32), 0.5);
-  CHECK(pacer.groups() == 312);
+  CHECK(pacer.groups() == 223);
   pacer.Heard(Asked(32, 3), Heard(200), 0.5);
-  CHECK(pacer.groups() == 16);
+  CHECK(pacer.groups() == 11);
   pacer.Heard(Asked(32, 3), Heard(10'000), 0.5);
   CHECK(pacer.groups() == 8);
 }

@@ -40,7 +40,7 @@ class FleetPacer {
   void Sent(Nanos now) { sent_ = now; }
 
   // The reply to `ask` came. The messages of all the fleet's processes are to take
-  // a tenth of the engine's time; where messages would become too rare, a fifth,
+  // a tenth of the engine's time; where messages would become too rare, a seventh,
   // and then each tells of less.
   void Heard(const FleetAsk& ask, const FleetReply& reply, double chance) {
     failures_ = 0;
@@ -55,7 +55,7 @@ class FleetPacer {
     const auto scopes =
         static_cast<double>(std::max<std::size_t>(ask.scopes.size(), 1));
     groups_ = static_cast<std::size_t>(
-        std::max(kFewest, longest / 5 / of_all / scopes));
+        std::max(kFewest, longest / 7 / of_all / scopes));
     due_ = SaturatingAdd(sent_, Part(current_, 0.9 + 0.2 * chance));
   }
   // None came.
