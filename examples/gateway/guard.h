@@ -43,8 +43,10 @@ class Guard {
 
   // Whether the request may come in from where it comes, whatever it asks for.
   std::optional<Problem> CheckPlace(const RequestHead& head) const {
-    const std::string_view host = head.headers.Find("Host").value_or("");
-    if (!head.http_1_0 && !IsOwnName(host)) {
+    const auto said = head.headers.Find("Host");
+    const std::string_view host = said.value_or("");
+    // HTTP/1.0 need not say it.
+    if ((said || !head.http_1_0) && !IsOwnName(host)) {
       return Forbidden("host_not_allowed",
                        "That Host is not this server's; if it is meant to be, "
                        "start with --allow-host.");

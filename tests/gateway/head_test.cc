@@ -68,6 +68,20 @@ TEST_CASE("a host is an address, this machine, or one that was allowed",
   }
 }
 
+TEST_CASE("HTTP/1.0 need not say a host, and if it does, not a stranger's",
+          "[gateway]") {
+  const Guard guard(Options{});
+  RequestHead head = Head("/", {{"Host", "evil.test"}});
+  head.http_1_0 = true;
+  CHECK(StatusOf(guard.CheckPlace(head)) == 403);
+  head.headers = {{"Host", "localhost"}};
+  CHECK(StatusOf(guard.CheckPlace(head)) == 0);
+  head.headers = {};
+  CHECK(StatusOf(guard.CheckPlace(head)) == 0);
+  head.http_1_0 = false;
+  CHECK(StatusOf(guard.CheckPlace(head)) == 403);
+}
+
 TEST_CASE("a page of another origin may not ask", "[gateway]") {
   const Guard guard(Options{.allow_origins = {"https://app.test"}});
   const auto status = [&](Headers headers) {
