@@ -8,17 +8,12 @@
 //   redis_bench [SECONDS]   how long each is measured, after as long; by default 20
 
 #include <fmt/format.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <csignal>
 #include <cstddef>
 #include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -27,13 +22,13 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "keyrotator/keyrotator.h"
 #include "keyrotator/redis.h"
+#include "tests/support/redis_server.h"
 
 namespace keyrotator {
 namespace {
@@ -41,68 +36,21 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
+using testing::RedisServer;
 
 constexpr double kBucket = 10;  // seconds of its rate that a bucket holds
 
-// On a unix socket in a directory of its own, gone with it.
-class Redis {
- public:
-  Redis() {
-    std::string path =
-        std::filesystem::temp_directory_path() / "keyrotator-redis-XXXXXX";
-    if (mkdtemp(path.data()) == nullptr)
-      throw std::runtime_error("no temporary directory can be made");
-    directory_ = path;
-    process_ = fork();
-    if (process_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      const std::string socket = path + "/redis";
-      execlp("redis-server", "redis-server", "--port", "0", "--unixsocket",
-             socket.c_str(), "--save", "", "--dir", path.c_str(), "--logfile",
-             "log", nullptr);
-      _exit(127);
-    }
-    while (!std::filesystem::exists(directory_ / "redis")) {
-      if (waitpid(process_, nullptr, WNOHANG) == process_)
-        throw std::runtime_error("redis-server does not start");
-      std::this_thread::sleep_for(10ms);
-    }
+// Seconds of CPU that it has taken so far, its own and the kernel's for it.
+double CpuOf(RedisServer& redis) {
+  const std::string text = redis.Say({"INFO", "cpu"});
+  double all = 0;
+  for (const std::string_view name : {"used_cpu_sys:", "used_cpu_user:"}) {
+    const std::size_t at = text.find(name);
+    if (at == text.npos) throw std::runtime_error("INFO cpu: " + text);
+    all += std::strtod(text.c_str() + at + name.size(), nullptr);
   }
-  Redis(const Redis&) = delete;
-  Redis& operator=(const Redis&) = delete;
-  ~Redis() {
-    kill(process_, SIGKILL);
-    waitpid(process_, nullptr, 0);
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
-  }
-
-  std::string url() const {
-    return "unix://" + (directory_ / "redis").string();
-  }
-
-  // Seconds of CPU, its own and the kernel's for it, so far.
-  double Cpu() {
-    internal::RedisAddress address;
-    address.path = (directory_ / "redis").string();
-    const auto until = internal::RedisConnection::Clock::now() + 5s;
-    internal::RedisConnection connection;
-    if (!connection.Open(address, until))
-      throw std::runtime_error(connection.error());
-    const auto reply =
-        connection.Command({"INFO", "cpu"}, until, std::size_t{1} << 16);
-    if (reply == nullptr) throw std::runtime_error(connection.error());
-    const std::string text(internal::TextOf(*reply));
-    double all = 0;
-    for (const std::string_view name : {"used_cpu_sys:", "used_cpu_user:"})
-      all += std::strtod(text.c_str() + text.find(name) + name.size(), nullptr);
-    return all;
-  }
-
- private:
-  std::filesystem::path directory_;
-  pid_t process_ = 0;
-};
+  return all;
+}
 
 struct Fleets {
   std::size_t processes = 0;
@@ -155,7 +103,7 @@ class Provider {
 
 class Member {
  public:
-  Member(Provider& provider, const Redis& redis,
+  Member(Provider& provider, const RedisServer& redis,
          const std::vector<ApiKey>& keys)
       : provider_(provider), rotator_(keys, {}, MostHeadroom()) {
     RedisOptions options;
@@ -184,7 +132,7 @@ class Member {
 };
 
 void Measure(const Fleets& fleets, Seconds time) {
-  Redis redis;
+  RedisServer redis;
   std::vector<ApiKey> keys;
   for (std::size_t i = 0; i < fleets.keys; ++i)
     keys.emplace_back(fmt::format("sk-{}", i));
@@ -215,7 +163,7 @@ void Measure(const Fleets& fleets, Seconds time) {
     double messages = 0;
   };
   const auto count = [&] {
-    Counts counts{.cpu = redis.Cpu()};
+    Counts counts{.cpu = CpuOf(redis)};
     for (const auto& member : members)
       counts.messages += static_cast<double>(member->Status().exchanges);
     return counts;

@@ -17,6 +17,7 @@
 #include "tests/gateway/support.h"
 #include "tests/support/catch.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/skip_without_redis.h"
 
 namespace gateway_fleet_test {
 namespace {

@@ -21,6 +21,7 @@
 #include "tests/support/eventually.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/rotator.h"
+#include "tests/support/skip_without_redis.h"
 
 namespace keyrotator::redis_fleet_test {
 namespace {

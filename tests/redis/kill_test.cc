@@ -33,6 +33,7 @@
 #include "tests/support/eventually.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/rotator.h"
+#include "tests/support/skip_without_redis.h"
 
 namespace keyrotator::redis_kill_test {
 namespace {

@@ -19,6 +19,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/leaks.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/skip_without_redis.h"
 
 namespace keyrotator::make_fleet_test {
 namespace {

@@ -31,6 +31,7 @@
 #include "tests/support/leaks.h"
 #include "tests/support/raw_server.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/skip_without_redis.h"
 
 namespace keyrotator::redis_exchange_test {
 namespace {

@@ -25,6 +25,7 @@
 #include "keyrotator/redis/redis_connection.h"
 #include "tests/support/catch.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/skip_without_redis.h"
 
 namespace keyrotator::redis_twin_test {
 namespace {

@@ -4,7 +4,6 @@
 // goes.
 //
 // Example:
-//   if (SkipWithoutRedis()) return;
 //   RedisServer server;
 //   server.Say({"CONFIG", "SET", "maxmemory", "1"});  // "OK"
 
@@ -28,20 +27,11 @@
 #include <vector>
 
 #include "keyrotator/redis/redis_connection.h"
-#include "tests/support/catch.h"
 #include "tests/support/eventually.h"
 #include "tests/support/raw_server.h"
 #include "tests/support/temporary_directory.h"
 
 namespace keyrotator::testing {
-
-// Says so, for ctest, if there is no redis-server.
-inline bool SkipWithoutRedis() {
-  static const bool kIsThere =
-      std::system("command -v redis-server >/dev/null 2>&1") == 0;
-  if (!kIsThere) WARN("SKIPPED: redis-server is not installed");
-  return !kIsThere;
-}
 
 // What redis-cli would print, more or less: the text of a reply, of an array its
 // elements, a line each.

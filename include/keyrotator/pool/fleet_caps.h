@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -60,19 +62,19 @@ class FleetCaps {
     heard_ = asked;
     processes_ = std::max(1.0, reply.processes);
     if (reply.permits.size() != ask.caps.size()) return;
+    std::unordered_map<std::string_view, std::size_t> places;
+    for (std::size_t i = 0; i < ask.caps.size(); ++i)
+      places.emplace(ask.caps[i].id, i);
     for (Slot* slot : pool.roster.keys()) {
-      if (slot->max_in_flight == 0) continue;
-      for (std::size_t i = 0; i < ask.caps.size(); ++i) {
-        if (ask.caps[i].id != slot->fleet.id) continue;
-        const FleetPermits& said = reply.permits[i];
-        slot->fleet.told.last_want = ask.caps[i].want;
-        slot->fleet.told.slot = reply.slot;
-        slot->fleet.told.held = said.held;
-        slot->fleet.told.carry = said.carry;
-        Set(pool, *slot,
-            processes_ <= 1 ? kAll : static_cast<std::size_t>(said.count));
-        break;
-      }
+      const auto place = places.find(slot->fleet.id);
+      if (slot->max_in_flight == 0 || place == places.end()) continue;
+      const FleetPermits& said = reply.permits[place->second];
+      slot->fleet.told.last_want = ask.caps[place->second].want;
+      slot->fleet.told.slot = reply.slot;
+      slot->fleet.told.held = said.held;
+      slot->fleet.told.carry = said.carry;
+      Set(pool, *slot,
+          processes_ <= 1 ? kAll : static_cast<std::size_t>(said.count));
     }
   }
 
