@@ -281,12 +281,58 @@ TEST_CASE("a ledger that was lost takes over what a process knew", "[ledger]") {
   FleetLedger ledger;
   Process one({"a"});
   one.fact().epoch = 7;  // of the one before
-  one.fact().seed_rate = 1e-9;
   one.Want(5);
   one.Talk(ledger, kStart);
-  CHECK(one.answer().known);
   CHECK(one.answer().epoch != 7);
+  one.fact().seed_rate = 1e-9;
+  one.Talk(ledger, kStart + FleetAsk::kLease);
+  CHECK(one.answer().known);
   CHECK(one.answer().pace == Approx(1e-9));
+}
+
+TEST_CASE("a ledger that was lost grants nothing until all are back",
+          "[ledger]") {
+  FleetLedger ledger;
+  Process one({"a"});
+  Process two({"a"});
+  one.fact().epoch = two.fact().epoch = 7;
+  const auto talk = [&](Process& process, Nanos now) {
+    process.Report(100, 50);
+    process.Want(5);
+    return process.Talk(ledger, now);
+  };
+  CHECK(talk(one, kStart) == 0);
+  CHECK_FALSE(one.answer().known);
+  // The limits are, so that they need not be told again.
+  CHECK(one.answer().limits[0].limit == 100);
+  CHECK(talk(two, kStart + kSecond) == 0);
+  CHECK_FALSE(two.answer().known);
+  CHECK(talk(one, kStart + FleetAsk::kLease) >= 5);
+  CHECK(one.answer().known);
+  CHECK(talk(two, kStart + FleetAsk::kLease) >= 5);
+}
+
+TEST_CASE("a fleet that is new has nobody to wait for", "[ledger]") {
+  FleetLedger ledger;
+  Process one({"a"});
+  one.Report(100, 50);
+  one.Want(5);
+  CHECK(one.Talk(ledger, kStart) >= 5);
+}
+
+TEST_CASE("of what others spent nobody knows who knew another ledger",
+          "[ledger]") {
+  FleetLedger ledger;
+  Process one({"a"});
+  Process two({"a"});
+  one.fact().spent = {5, 0};
+  one.Report(100, 50);
+  one.Talk(ledger, kStart);
+  two.fact().epoch = 7;
+  two.fact().seen = {3, 0};
+  two.fact().slot = one.reply.slot;
+  two.Talk(ledger, kStart);
+  CHECK(two.answer().foreign[0] == 0);
 }
 
 TEST_CASE(
@@ -297,9 +343,28 @@ TEST_CASE(
   one.Report(100, 10);
   one.Talk(ledger, kStart);
   one.ask.alone = true;
-  one.Talk(ledger, kStart + 60 * kSecond);
+  one.Want(5);
+  const Nanos back = kStart + 60 * kSecond;
+  CHECK(one.Talk(ledger, back) == 0);
   CHECK(one.answer().limits[0].level ==
-        Approx(10 + FleetAsk::kLease / static_cast<double>(kSecond)));
+        Approx(10.2));  // that of a period is not
+  // Until the others are back, too, each keeps to its part.
+  CHECK_FALSE(one.answer().known);
+  one.ask.alone = false;
+  one.Talk(ledger, back + FleetAsk::kLease);
+  CHECK(one.answer().known);
+  CHECK(one.answer().limits[0].level == Approx(12.2));
+}
+
+TEST_CASE("one process that was cut off holds up nobody", "[ledger]") {
+  FleetLedger ledger;
+  Process one({"a"});
+  Process two({"a"});
+  one.Report(100, 50);
+  one.Talk(ledger, kStart);
+  two.ask.alone = true;
+  two.Talk(ledger, kStart + kSecond / 5);
+  CHECK(two.answer().known);
 }
 
 TEST_CASE("one message is granted 256 requests at most", "[ledger]") {

@@ -150,7 +150,7 @@ TEST_CASE("a refusal voids what was granted, if it is of this epoch",
 TEST_CASE("without news a process goes on with its part, then leaves",
           "[fleet]") {
   Bench bench;
-  bench.Hear(Granted({{0, 0}}), 0);  // a quarter of one a second
+  bench.Hear(Granted({}), 0);  // a quarter of one a second
   const Nanos over = FleetAsk::kLease;
   CHECK_FALSE(bench.share.IsAlone(over - 1));
   CHECK(bench.share.IsAlone(over));
@@ -166,6 +166,59 @@ TEST_CASE("without news a process goes on with its part, then leaves",
   bench.Hear(Granted({}), when);
   const Nanos again = when + FleetAsk::kLease;
   CHECK(bench.share.WhenFits(0, again) < again + 5 * kSecond);
+}
+
+TEST_CASE("once a message was missed, a process goes on with its part at once",
+          "[fleet]") {
+  Bench bench;
+  bench.Hear(Granted({{0, 0}}), 0);  // a quarter of one a second
+  bench.share.Miss(kSecond);
+  // What was granted is used up first.
+  CHECK_FALSE(bench.share.IsAlone(kSecond));
+  CHECK(bench.share.Fits(0, kSecond));
+  bench.share.Take(0, kSecond);
+  CHECK(bench.share.IsAlone(kSecond));
+  CHECK_FALSE(bench.share.Fits(0, kSecond));
+  const Nanos when = bench.share.WhenFits(0, kSecond);
+  CHECK(when > 5 * kSecond);
+  CHECK(when < 6 * kSecond);
+  CHECK(bench.share.Fits(0, when));
+  bench.share.Take(0, when);
+  // Only what it took of the grant is told: then nobody counted.
+  CHECK(bench.share.Tell({}, when).spent[0] == 1);
+}
+
+TEST_CASE("what was granted and not used lets one more out where all is lost",
+          "[fleet]") {
+  Bench bench;
+  bench.Hear(Granted({{0, 0}, {0, 0}}), 0);
+  bench.share.Miss(kSecond);
+  const Nanos over = FleetAsk::kLease;
+  REQUIRE(bench.share.IsAlone(over));
+  CHECK(bench.share.Fits(0, over));
+  bench.share.Take(0, over);
+  CHECK_FALSE(bench.share.Fits(0, over));
+}
+
+TEST_CASE("while the fleet gathers a process keeps to its part, and is counted",
+          "[fleet]") {
+  Bench bench;
+  bench.Hear(Granted({}), 0);
+  bench.share.Miss(0);
+  FleetAnswer said = Granted({{0, 0}});
+  said.known = false;
+  CHECK_FALSE(bench.Hear(said, 5 * kSecond));
+  CHECK(bench.share.IsAlone(5 * kSecond));
+  CHECK_FALSE(bench.share.IsLost(5 * kSecond));
+  // Of what it saved up while it was lost the part of a request is left.
+  CHECK(bench.share.WhenFits(0, 5 * kSecond) < 9 * kSecond);
+  const Nanos when = bench.share.WhenFits(0, 5 * kSecond);
+  bench.Hear(said, when);
+  bench.share.Take(0, when);
+  CHECK(bench.share.Tell({}, when).spent[0] == 1);
+  // A ledger that knows the limits need not hear of them again.
+  const std::array<FleetLimit, 2> limits{{{60, 1e-9, 10, 0}, {}}};
+  CHECK_FALSE(bench.share.Tell(limits, when).reported.has_value());
 }
 
 TEST_CASE("a ledger that has forgotten is told what was known", "[fleet]") {

@@ -213,7 +213,7 @@ class Round {
   }
 
   void Fill(FleetAsk& ask) {
-    ask.alone = Chance(0.1);
+    ask.alone = Chance(0.03);
     ask.leaves = Chance(0.02);
     for (FleetCap& cap : ask.caps) {
       cap.in_flight = std::floor(Dice() * (cap.held + 1));

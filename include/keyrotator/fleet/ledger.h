@@ -46,15 +46,17 @@ class FleetLedger {
     now_ = std::max(now_, now);
     if (generation_ == 0) {
       generation_ =
-          static_cast<std::uint64_t>(std::max<Nanos>(1, now_ / 1'000'000));
+          static_cast<std::uint64_t>(std::max<Nanos>(1, now_ / kMillisecond));
       marks_ = FleetMarks(generation_ * kGeneration);
     }
     slot_ = now_ / FleetAsk::kLease;
     period_ = ask.period;
     // Nobody was heard, but somebody was there: what flowed back meanwhile they
     // have used.
-    if (ask.alone && last_ > 0 && now_ - last_ > FleetAsk::kLease)
-      skipped_ += now_ - last_ - FleetAsk::kLease;
+    if (ask.alone && last_ > 0 && now_ - last_ > 2 * ask.period) {
+      skipped_ += now_ - last_ - ask.period;
+      Gather(now_);
+    }
     last_ = now_;
 
     processes_.Turn(slot_);
@@ -84,7 +86,7 @@ class FleetLedger {
         accounts.push_back(&account);
         said.answers.push_back(Hear(account, fact));
       }
-      if (ask.leaves) continue;
+      if (ask.leaves || IsGathering()) continue;
       const FleetAmounts all{wants[0].Sum() * told.part,
                              wants[1].Sum() * told.part};
       Share(told, all, reply.processes * told.part, accounts, said,
@@ -129,6 +131,7 @@ class FleetLedger {
     bool known() const { return (is_limited() || pace.known()) && !is_small(); }
   };
 
+  static constexpr Nanos kMillisecond = 1'000'000;
   // Epochs and versions of a ledger that lives on: fewer in a millisecond.
   static constexpr std::uint64_t kGeneration = 1024;
   static constexpr double kReserve = 0.3;
@@ -173,11 +176,22 @@ class FleetLedger {
     return account;
   }
 
+  // The fleet was scattered, and the first of it is back at `since`. The others go
+  // on alone until they notice, so that for a lease nothing is granted.
+  void Gather(Nanos since) {
+    gathered_ = std::max(gathered_, since + FleetAsk::kLease);
+  }
+  bool IsGathering() const { return now_ < gathered_; }
+
   FleetAnswer Hear(Account& account, const FleetFact& fact) {
     FleetAnswer answer;
     const bool is_current = fact.epoch == account.epoch;
+    const bool is_of_another =  // that was lost
+        fact.epoch > 0 && fact.epoch < generation_ * kGeneration;
+    if (is_of_another) Gather(static_cast<Nanos>(generation_) * kMillisecond);
     // Of others it knows only if it was heard of lately.
-    const bool is_following = fact.slot >= slot_ - 1 && fact.seen[0] > 0;
+    const bool is_following =
+        !is_of_another && fact.slot >= slot_ - 1 && fact.seen[0] > 0;
     const bool was_limited = account.is_limited();
     for (std::size_t i = 0; i < 2; ++i) {
       Dimension& dimension = account.dimensions[i];
@@ -196,10 +210,10 @@ class FleetLedger {
         Report(account.dimensions[i], (*fact.reported)[i], answer.foreign[i],
                is_following || !was_limited, i == 0 ? kReserve : 0);
     }
-    if (fact.seed_rate > 0 && !account.known())
+    if (fact.seed_rate > 0 && !account.known() && !IsGathering())
       account.pace.Seed(fact.seed_rate, now_);
     if (fact.refused) Refuse(account, fact, is_current);
-    answer.known = account.known();
+    answer.known = account.known() && !IsGathering();
     answer.epoch = account.epoch;
     answer.gate = std::max<Nanos>(0, account.gate - now_);
     answer.pace = account.is_limited() ? 0 : account.pace.rate();
@@ -400,6 +414,7 @@ class FleetLedger {
   Nanos now_ = 0;
   Nanos last_ = 0;
   Nanos skipped_ = 0;
+  Nanos gathered_ = 0;  // when all are back
   std::int64_t slot_ = 0;
   Nanos period_ = 0;              // of who asks
   std::uint64_t generation_ = 0;  // when it began, in milliseconds

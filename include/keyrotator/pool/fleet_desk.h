@@ -95,7 +95,8 @@ class FleetDesk {
 
   // There was no reply.
   template <class FindScope>
-  void Miss(Pool& pool, FindScope find, const FleetAsk& ask) {
+  void Miss(Pool& pool, FindScope find, const std::vector<Scope*>& scopes,
+            const FleetAsk& ask) {
     if (!std::exchange(is_lost_, true))
       pool.events.Add(KeyEvent::Kind::kFleetLost, nullptr);
     FleetWords::Miss(pool, ask);
@@ -104,6 +105,14 @@ class FleetDesk {
                 [](Standing& standing, const FleetFact& fact, auto&&...) {
                   standing.share()->Untell(fact);
                 });
+    for (Scope* scope : scopes) {
+      for (const auto& standing : scope->standings) {
+        if (standing == nullptr || standing->share() == nullptr) continue;
+        standing->share()->Miss(pool.now);
+        pool.Changed(*standing);
+      }
+      pool.waiters.Wake(*scope);
+    }
   }
 
   // `reply` speaks from the moment at which it was made on: from `asked` where
@@ -111,7 +120,8 @@ class FleetDesk {
   template <class FindScope, class Restore>
   void Hear(Pool& pool, FindScope find, const std::vector<Scope*>& scopes,
             const FleetAsk& ask, const FleetReply& reply, Restore restore) {
-    if (reply.scopes.size() != ask.scopes.size()) return Miss(pool, find, ask);
+    if (reply.scopes.size() != ask.scopes.size())
+      return Miss(pool, find, scopes, ask);
     if (std::exchange(is_lost_, false))
       pool.events.Add(KeyEvent::Kind::kFleetBack, nullptr);
     slot_ = reply.slot;
@@ -120,7 +130,7 @@ class FleetDesk {
     for (Scope* scope : scopes) {
       for (const auto& standing : scope->standings) {
         if (standing == nullptr || standing->share() == nullptr) continue;
-        standing->share()->Extend(asked_);
+        standing->share()->Extend(asked_, pool.now);
       }
     }
     ForEachFact(
@@ -213,7 +223,7 @@ class FleetDesk {
       if (group->fleet_id.empty()) group->fleet_id = terms_.NameOf(*group);
       Standing& standing = scope.Get(*group);
       FleetShare& share = standing.GetShare(pool.now);
-      alone = alone || (share.is_on() && share.IsAlone(pool.now));
+      alone = alone || (share.is_on() && share.IsLost(pool.now));
       told.facts.push_back(
           share.Tell(standing.bucket().Limits(pool.now), pool.now));
       told.facts.back().group = group->fleet_id;

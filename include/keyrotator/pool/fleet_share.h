@@ -2,9 +2,10 @@
 //
 // FleetShare: what one process may send of a group's limit in a scope, as the
 // ledger of its fleet granted it: whole requests, each from a time on, until the
-// lease on them is over. Then the process is alone, and goes on with its part of
-// the rate, and after a while as if there were no fleet. It reads no clock; `now`
-// is a parameter.
+// lease on them is over. Where the ledger does not answer, or does not know the
+// group, and what was granted is used up, the process is alone: it goes on with its
+// part of the rate, and after a while as if there were no fleet. It reads no clock;
+// `now` is a parameter.
 
 #ifndef KEYROTATOR_POOL_FLEET_SHARE_H_
 #define KEYROTATOR_POOL_FLEET_SHARE_H_
@@ -36,8 +37,10 @@ class FleetShare {
   bool is_on() const { return on_; }
   // Whether nobody else is in the fleet, so that what is known here is all.
   bool is_solo() const { return solo_; }
-  // Whether what it said has run out.
-  bool IsAlone(Nanos now) const { return now >= expires_; }
+  // Whether nothing that it granted is left, and no more comes now.
+  bool IsAlone(Nanos now) const { return now >= AloneFrom(); }
+  // Whether the fleet does not answer. Then what is spent is not counted.
+  bool IsLost(Nanos now) const { return now >= LostFrom(); }
   // When it is as if there were no fleet, if nothing is heard until then.
   Nanos leaves() const { return SaturatingAdd(expires_, kWhile); }
   bool IsLeft(Nanos now) const { return now >= leaves(); }
@@ -52,7 +55,7 @@ class FleetShare {
   Nanos WhenFits(double cost, Nanos now) const {
     if (Fits(cost, now)) return now;
     if (!IsAlone(now)) {
-      Nanos when = std::min(expires_, SaturatingAdd(now, period_));
+      Nanos when = std::min(AloneFrom(), SaturatingAdd(now, period_));
       if (next_ < grants_.size() && grants_[next_] > now)
         when = std::min(when, grants_[next_]);
       return std::max(when, now + 1);
@@ -60,7 +63,7 @@ class FleetShare {
     const double wait = share_ > 0
                             ? std::min((1 - CreditAt(now)) / share_, kLongest)
                             : kLongest;
-    const Nanos since = std::max({now, credit_time_, expires_});
+    const Nanos since = std::max({now, credit_time_, AloneFrom()});
     return since + static_cast<Nanos>(wait) + 1;
   }
 
@@ -69,20 +72,20 @@ class FleetShare {
     if (on_ && IsAlone(now)) {
       credit_ = std::max(0.0, CreditAt(now) - 1);
       credit_time_ = now;
-      return;
+      Drop();
+      if (IsLost(now)) return;
+    } else {
+      if (next_ < grants_.size()) ++next_;
+      purse_ = std::max(0.0, purse_ - KnownCost(cost));
+      credit_time_ = std::max(credit_time_, now);
     }
     ++spent_[0];
     spent_[1] += KnownCost(cost);
-    if (next_ < grants_.size()) ++next_;
-    purse_ = std::max(0.0, purse_ - KnownCost(cost));
   }
   // A lease of this epoch served its request.
   void Serve(Nanos now) {
-    if (on_ && IsAlone(now)) {
-      share_ *= kFaster;
-    } else {
-      ++served_;
-    }
+    if (on_ && IsAlone(now)) share_ *= kFaster;
+    if (!on_ || !IsLost(now)) ++served_;
   }
   // A lease of `epoch` was refused. What was granted is void, and the ledger is
   // to be told.
@@ -118,7 +121,7 @@ class FleetShare {
   bool has_news() const {
     return held_[0] > 0 || spent_[0] > 0 || refused_ || reported_;
   }
-  // Whether the ledger has lost what it knew.
+  // Whether the ledger has lost what it knew, or waits for all to come back.
   bool is_forgotten() const { return forgotten_; }
   double pace() const { return pace_; }
   // The pace to begin with where the fleet is left: others may have nothing to send
@@ -140,12 +143,14 @@ class FleetShare {
     fact.refusal = refusal_;
     mine_ += fact.spent[0];
     const bool is_rated = limits[0].rate > 0 || limits[1].rate > 0;
-    if (forgotten_ && is_rated) reported_ = true;
+    // A ledger that knows nothing has to hear of the limits again. What has flowed
+    // back since the report is not known to be there.
+    const bool is_old = !reported_ || (on_ && IsLost(now));
+    if (unknown_ && is_rated) reported_ = true;
     if ((!on_ || forgotten_) && !is_rated) fact.seed_rate = pace_;
     if (std::exchange(reported_, false) && is_rated) {
       fact.reported = limits;
-      // Alone, what flowed back since the report is not known to be there.
-      if (on_ && IsAlone(now)) {
+      if (is_old) {
         for (std::size_t i = 0; i < 2; ++i)
           (*fact.reported)[i].level =
               std::min((*fact.reported)[i].level, last_level_[i]);
@@ -153,7 +158,9 @@ class FleetShare {
     }
     return fact;
   }
-  // There was no reply: it is to be told again.
+  // The fleet does not answer.
+  void Miss(Nanos now) { missed_ = std::min(missed_, now); }
+  // What was in the message is to be told again.
   void Untell(const FleetFact& fact) {
     if (fact.epoch != epoch_) return;
     mine_ -= fact.spent[0];
@@ -170,21 +177,26 @@ class FleetShare {
   bool Hear(const FleetFact& told, const FleetAnswer& said,
             const FleetReply& reply, Nanos asked, Nanos period, double chance,
             Nanos now) {
+    EndLoss(now);
     seen_ = said.total;
     slot_ = reply.slot;
+    const bool is_new_epoch = said.epoch != epoch_;
     all_ += told.spent[0] + said.foreign[0];
     mine_ *= kFade;
     all_ *= kFade;
     forgotten_ = on_ && !said.known;
+    epoch_ = said.epoch;
+    unknown_ =
+        forgotten_ && said.limits[0].rate <= 0 && said.limits[1].rate <= 0;
     if (forgotten_) {
-      expires_ = std::min(expires_, now);
+      Drop();
+      held_ = {};
+      expires_ = SaturatingAdd(asked, FleetAsk::kLease);
       return false;
     }
     solo_ = reply.processes <= 1;
     const bool was_on = std::exchange(on_, said.known && !solo_);
     if (on_ && !was_on) credit_ = chance;
-    const bool is_new_epoch = said.epoch != epoch_;
-    epoch_ = said.epoch;
     const auto gone = is_new_epoch ? FleetAmounts{} : spent_;
     if (is_new_epoch) {
       spent_ = {};
@@ -212,12 +224,12 @@ class FleetShare {
     pace_ = said.pace;
     const double rate = said.pace > 0 ? said.pace : said.limits[0].rate;
     share_ = kBelow * rate * part_;
-    credit_time_ = expires_;
     return said.known;
   }
   // The fleet was heard of, though not of this group.
-  void Extend(Nanos asked) {
-    if (on_ && !forgotten_) expires_ = SaturatingAdd(asked, FleetAsk::kLease);
+  void Extend(Nanos asked, Nanos now) {
+    EndLoss(now);
+    if (on_) expires_ = SaturatingAdd(asked, FleetAsk::kLease);
   }
 
  private:
@@ -237,11 +249,24 @@ class FleetShare {
   // The difference of two times in doubles.
   static constexpr double kSlack = 1e-9;
 
+  Nanos AloneFrom() const { return forgotten_ ? kLongAgo : LostFrom(); }
+  Nanos LostFrom() const {
+    return next_ < grants_.size() ? expires_ : std::min(expires_, missed_);
+  }
   double CreditAt(Nanos now) const {
-    const Nanos since = std::max(credit_time_, expires_);
-    return std::min(std::max(1.0, share_ * kBurst),
-                    credit_ + share_ * static_cast<double>(
-                                           std::max<Nanos>(now - since, 0)));
+    const Nanos since = std::max(credit_time_, AloneFrom());
+    // Who has not used what was granted is not one who wants more than its part.
+    const double begin = next_ < grants_.size() ? 1 : credit_;
+    return std::min(
+        std::max(1.0, share_ * kBurst),
+        begin + share_ * static_cast<double>(std::max<Nanos>(now - since, 0)));
+  }
+  // What was saved up is lost, but not the part of a request: it keeps processes
+  // that are alone again from going in step.
+  void EndLoss(Nanos now) {
+    if (IsAlone(now)) credit_ = std::fmod(CreditAt(now), 1.0);
+    credit_time_ = std::max(credit_time_, now);
+    missed_ = kNever;
   }
   void Drop() {
     grants_.clear();
@@ -252,8 +277,10 @@ class FleetShare {
   bool on_ = false;
   bool solo_ = false;
   bool forgotten_ = false;
+  bool unknown_ = false;  // the limits are to be told, though they were
   std::uint64_t epoch_ = 0;
   Nanos expires_ = kLongAgo;
+  Nanos missed_ = kNever;  // since when the fleet does not answer
   Nanos period_ = 0;
   // Granted: from when on each request may go out, and tokens for all.
   std::vector<Nanos> grants_;

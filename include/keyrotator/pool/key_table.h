@@ -200,8 +200,9 @@ class KeyTable {
                   [this](Slot& slot) { LiftMarks(slot); });
     });
   }
-  void MissFleet(const FleetAsk& ask) {
-    if (!closed_) fleet_.Miss(pool_, Finder(), ask);
+  void MissFleet(const FleetAsk& ask, Nanos now) {
+    if (closed_) return;
+    During(now, [&] { fleet_.Miss(pool_, Finder(), scopes_.All(), ask); });
   }
   // Whether there is something to tell at once; and whether a caller found no
   // key since the last message.

@@ -219,8 +219,9 @@ class SharedTable final : public LeaseHost, public FleetMember {
     Finish(lock);
   }
   void MissFleet(const FleetAsk& ask) override {
+    const Nanos now = Now();
     std::unique_lock lock(mutex_);
-    table_.MissFleet(ask);
+    table_.MissFleet(ask, now);
     Finish(lock);
   }
   bool IsFleetUrgent() override {

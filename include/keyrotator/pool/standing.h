@@ -155,8 +155,10 @@ class Standing {
                  const FleetReply& reply, Nanos asked, Nanos period,
                  double chance, Nanos now) {
     const bool was_on = share_->is_on();
-    if (!share_->Hear(told, said, reply, asked, period, chance, now)) return;
+    const bool is_known =
+        share_->Hear(told, said, reply, asked, period, chance, now);
     bucket_.TakeForeign(said.foreign, now);
+    if (!is_known) return;
     if (!bucket_.known()) bucket_.Seed(said.limits, now);
     if (said.pace <= 0) return;
     if (share_->is_on()) {

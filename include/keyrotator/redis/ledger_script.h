@@ -263,7 +263,7 @@ local kUnlimited = 1e300
 
 local kGeneration = 1024
 
-local now_, slot_, skipped_, generation_, period_
+local now_, slot_, skipped_, generation_, gathered_, period_
 
 -- From place i on: now, this, last.
 local Slots = {}
@@ -380,6 +380,9 @@ local function Refuse(a, hint, guess, longest, is_current)
   Slots.Clear(a, kTokens + OUT)
 end
 
+local function Gather(since) gathered_ = max(gathered_, since + kLease) end
+local function IsGathering() return now_ < gathered_ end
+
 local kAnswer = '<' .. ('d'):rep(14)
 local kFact = '<' .. ('d'):rep(12)
 
@@ -389,7 +392,9 @@ local function Hear(a, fact)
       seen_tokens, seed_rate, refused, reported, at =
       unpack_doubles(kFact, fact)
   local is_current = epoch == a[EPOCH]
-  local is_following = slot >= slot_ - 1 and seen > 0
+  local is_of_another = epoch > 0 and epoch < generation_ * kGeneration
+  if is_of_another then Gather(generation_) end
+  local is_following = not is_of_another and slot >= slot_ - 1 and seen > 0
   local was_limited = Account.is_limited(a)
   if is_current then
     Slots.Take(a, OUT, slot, held)
@@ -416,14 +421,15 @@ local function Hear(a, fact)
     limit, rate, level, reserve, at = unpack_doubles('<dddd', fact, at)
     Report(a, kTokens, limit, rate, level, reserve, foreign_tokens, counts, 0)
   end
-  if seed_rate > 0 and not Account.known(a) then
+  if seed_rate > 0 and not Account.known(a) and not IsGathering() then
     LearnedPace.Seed(a, seed_rate, now_)
   end
   if refused == 1 then
     local hint, guess, longest = unpack_doubles('<ddd', fact, at)
     Refuse(a, hint, guess, longest, is_current)
   end
-  return pack(kAnswer, Account.known(a) and 1 or 0, a[EPOCH],
+  local is_known = Account.known(a) and not IsGathering()
+  return pack(kAnswer, is_known and 1 or 0, a[EPOCH],
               a[TOTAL], a[kTokens + TOTAL], foreign, foreign_tokens,
               min(max(0, a[GATE] - now_), kDay),
               a[LIMIT], a[RATE], a[LEVEL],
@@ -775,15 +781,16 @@ if meta and now_ < meta[5] - kLease then
 end
 local last_ = 0
 if meta then
-  last_, skipped_, generation_ = meta[5], meta[6], meta[7]
+  last_, skipped_, generation_, gathered_ = meta[5], meta[6], meta[7], meta[9]
   now_ = max(now_, last_)
 else
-  skipped_, generation_ = 0, max(1, floor(now_))
+  skipped_, generation_, gathered_ = 0, max(1, floor(now_)), 0
   meta = {kLayout, -9, 0, 0, 0, 0, 0, generation_ * kGeneration}
 end
 slot_ = floor(now_ / kLease)
-if alone == 1 and last_ > 0 and now_ - last_ > kLease then
-  skipped_ = skipped_ + now_ - last_ - kLease
+if alone == 1 and last_ > 0 and now_ - last_ > 2 * period_ then
+  skipped_ = skipped_ + now_ - last_ - period_
+  Gather(now_)
 end
 
 -- Handle
@@ -793,7 +800,6 @@ Slots.Turn(meta, kProcesses, slot_)
 Slots.Take(meta, kProcesses, asked_slot, 1)
 if leaves == 0 then Slots.Put(meta, kProcesses, 1) end
 meta[5], meta[6], meta[7] = now_, skipped_, generation_
-used_['meta'] = meta
 local processes = max(1, Slots.Sum(meta, kProcesses))
 local has_plenty = false
 local known_marks = pack('<d', -1)
@@ -833,7 +839,7 @@ for _ = 1, scopes do
     accounts[k] = Find(scope, ARGV[at + 1 + 2 * k])
     answers[k] = Hear(accounts[k], ARGV[at + 2 + 2 * k])
   end
-  if leaves == 0 then
+  if leaves == 0 and not IsGathering() then
     local costs, plenty = {}, false
     for i = 1, #told_costs / 8 do
       costs[i] = unpack_doubles('<d', told_costs, 8 * i - 7)
@@ -854,6 +860,8 @@ for _ = 1, scopes do
   at = at + 3 + 2 * facts
 end
 
+meta[9] = gathered_
+used_['meta'] = meta
 local store = {}
 for name, x in pairs(used_) do
   store[#store + 1] = name

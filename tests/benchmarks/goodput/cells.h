@@ -69,6 +69,10 @@ inline Pool EightOfFive() {
   return KeysOf("8 of 5 s",
                 std::vector<Quota>(8, {.requests = 5, .seconds = 5}));
 }
+inline Pool EightOfTwenty() {
+  return KeysOf("8 of 4 s",
+                std::vector<Quota>(8, {.requests = 20, .seconds = 4}));
+}
 inline Pool EightOfOne() {
   return KeysOf("8 of 1 s",
                 std::vector<Quota>(8, {.requests = 1, .seconds = 1}));
