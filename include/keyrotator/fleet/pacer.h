@@ -60,7 +60,7 @@ class FleetPacer {
   }
   // None came.
   void Missed(Nanos now, double chance) {
-    failures_ = std::min(failures_ + 1, 4);
+    failures_ = std::min(failures_ + 1, kMostFailures);
     due_ =
         SaturatingAdd(now, Part(kFirstPause << (failures_ - 1), 0.5 + chance));
   }
@@ -76,6 +76,9 @@ class FleetPacer {
   static constexpr double kFewest = 8;
   static constexpr Nanos kLongest = kSecond;
   static constexpr Nanos kFirstPause = kSecond / 4;
+  // With which the pause is a second, half of it more or less: so all are back
+  // within the lease for which the ledger waits for them.
+  static constexpr int kMostFailures = 3;
 
   static Nanos Part(Nanos span, double part) {
     return static_cast<Nanos>(static_cast<double>(span) * part);
