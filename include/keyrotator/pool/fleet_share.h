@@ -257,14 +257,14 @@ class FleetShare {
     const Nanos since = std::max(credit_time_, AloneFrom());
     // Who has not used what was granted is not one who wants more than its part.
     const double begin = next_ < grants_.size() ? 1 : credit_;
-    return std::min(
-        std::max(1.0, share_ * kBurst),
-        begin + share_ * static_cast<double>(std::max<Nanos>(now - since, 0)));
+    return std::min(std::max(1.0, share_ * kBurst),
+                    begin + share_ * static_cast<double>(std::max<Nanos>(
+                                         SaturatingSubtract(now, since), 0)));
   }
   // What was saved up is lost, but not the part of a request: it keeps processes
   // that are alone again from going in step.
   void EndLoss(Nanos now) {
-    if (IsAlone(now)) credit_ = std::fmod(CreditAt(now), 1.0);
+    if (on_ && IsAlone(now)) credit_ = std::fmod(CreditAt(now), 1.0);
     credit_time_ = std::max(credit_time_, now);
     missed_ = kNever;
   }
