@@ -184,6 +184,9 @@ struct FleetReply {
   std::int64_t slot = -1;
   double processes = 1;  // that were heard of lately
   bool plenty = false;   // more could be had at once
+  // Of a fleet that was scattered some may not be back yet. Nothing is granted
+  // then, and each keeps the permits that it has.
+  bool gathers = false;
   // Grows with each change of what is known of keys; and what it was when the
   // ledger began. Another one's versions are not to be compared.
   std::uint64_t version = 0;

@@ -2,12 +2,10 @@
 
 #include <chrono>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -18,48 +16,21 @@
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
 #include "tests/support/eventually.h"
+#include "tests/support/fleet_wire.h"
 
 namespace keyrotator::fleet_fleet_test {
 namespace {
 
 using namespace std::chrono_literals;
 using testing::Eventually;
+using testing::FleetWire;
 using testing::ManualClock;
+using testing::NewLedger;
+using testing::WireExchange;
 using Rotator = KeyRotator<MostHeadroom, ManualClock>;
 
-// A way to a ledger that may be cut, and remembers what went over it.
-struct Wire {
-  std::shared_ptr<SharedLedger> ledger;
-  bool is_cut = false;
-  bool throws = false;
-  bool names_throw = false;
-  std::string secret = {};
-  std::vector<FleetAsk> asks = {};
-};
-class CutExchange final : public Exchange {
- public:
-  explicit CutExchange(std::shared_ptr<Wire> wire) : wire_(std::move(wire)) {}
-
-  std::optional<FleetReply> Send(const FleetAsk& ask) override {
-    wire_->asks.push_back(ask);
-    if (wire_->throws) throw std::runtime_error("it broke");
-    if (wire_->is_cut) return std::nullopt;
-    return wire_->ledger->Handle(ask);
-  }
-  std::string error() const override { return "the wire is cut"; }
-  std::string NameOf(std::string_view kind,
-                     std::string_view value) const override {
-    if (wire_->names_throw) throw std::runtime_error("no names");
-    return MemoryExchange(nullptr).NameOf(kind,
-                                          wire_->secret + std::string(value));
-  }
-
- private:
-  std::shared_ptr<Wire> wire_;
-};
-
 struct Process {
-  Process(ManualClock clock, std::shared_ptr<Wire> the_wire,
+  Process(ManualClock clock, std::shared_ptr<FleetWire> the_wire,
           ApiKeys keys = {"sk-secret-a", "sk-secret-b"})
       : wire(std::move(the_wire)),
         rotator(keys,
@@ -71,7 +42,7 @@ struct Process {
     FleetOptions options;
     options.has_thread = false;
     options.random = [] { return 0.5; };
-    fleet.emplace(rotator, CutExchange(wire), options);
+    fleet.emplace(rotator, WireExchange(wire), options);
   }
 
   // Requests that get a key, up to `most`; each answer tells what is left of it.
@@ -86,7 +57,7 @@ struct Process {
     return count;
   }
 
-  std::shared_ptr<Wire> wire;
+  std::shared_ptr<FleetWire> wire;
   std::vector<KeyEvent::Kind> events;
   Rotator rotator;
   std::optional<Fleet> fleet;
@@ -95,12 +66,11 @@ struct Process {
 // Two processes on the same keys.
 struct Bench {
   ManualClock clock;
-  std::shared_ptr<SharedLedger> ledger =
-      std::make_shared<SharedLedger>([clock = clock]() mutable {
-        return clock.now().time_since_epoch().count();
-      });
-  std::shared_ptr<Wire> wire_a = std::make_shared<Wire>(Wire{.ledger = ledger});
-  std::shared_ptr<Wire> wire_b = std::make_shared<Wire>(Wire{.ledger = ledger});
+  std::shared_ptr<SharedLedger> ledger = NewLedger(clock);
+  std::shared_ptr<FleetWire> wire_a =
+      std::make_shared<FleetWire>(FleetWire{.ledger = ledger});
+  std::shared_ptr<FleetWire> wire_b =
+      std::make_shared<FleetWire>(FleetWire{.ledger = ledger});
   Process a{clock, wire_a};
   Process b{clock, wire_b};
 
@@ -224,7 +194,7 @@ TEST_CASE("without the ledger a process goes on, and says so once", "[fleet]") {
   bench.Meet();
   CHECK(bench.b.fleet->Status().is_connected);
   CHECK(bench.b.fleet->Status().processes == 2);
-  bench.wire_b->is_cut = true;
+  bench.wire_b->loses_asks = true;
   bench.Run(60s);
   CHECK(bench.b.Count(KeyEvent::Kind::kFleetLost) == 1);
   CHECK(bench.b.Pick(1) == 1);
@@ -235,7 +205,7 @@ TEST_CASE("without the ledger a process goes on, and says so once", "[fleet]") {
   CHECK(status.error == "the wire is cut");
   CHECK(fmt::format("{}", status).find("alone for") == 0);
 
-  bench.wire_b->is_cut = false;
+  bench.wire_b->loses_asks = false;
   bench.Run(4s);
   CHECK(bench.b.Count(KeyEvent::Kind::kFleetBack) == 1);
   CHECK(bench.b.Count(KeyEvent::Kind::kFleetLost) == 1);
@@ -248,8 +218,8 @@ TEST_CASE("without the ledger a process goes on, and says so once", "[fleet]") {
 
 TEST_CASE("a ledger that is away at the start is no error", "[fleet]") {
   ManualClock clock;
-  auto wire = std::make_shared<Wire>();
-  wire->is_cut = true;
+  auto wire = std::make_shared<FleetWire>();
+  wire->loses_asks = true;
   Process process(clock, wire);
   CHECK(process.Pick(5) == 5);
   clock.Advance(1s);
@@ -283,7 +253,7 @@ TEST_CASE("who leaves the fleet gives back what was granted", "[fleet]") {
 TEST_CASE("the exchange is gone with the fleet", "[fleet]") {
   Bench bench;
   bench.Meet();
-  const std::weak_ptr<Wire> wire = bench.wire_a;
+  const std::weak_ptr<FleetWire> wire = bench.wire_a;
   bench.a.fleet.reset();
   bench.a.wire.reset();
   bench.wire_a.reset();
@@ -297,14 +267,14 @@ TEST_CASE("who joins another fleet is called there as it should be",
   bench.Meet();
   const std::string before =
       bench.wire_a->asks.back().scopes.at(0).facts.at(0).group;
-  bench.wire_a->is_cut = true;
+  bench.wire_a->loses_asks = true;
   bench.Run(3s);
   bench.a.fleet.reset();
   bench.wire_a->asks.clear();
   bench.wire_a->secret = "another";
   FleetOptions options;
   options.has_thread = false;
-  bench.a.fleet.emplace(bench.a.rotator, CutExchange(bench.wire_a), options);
+  bench.a.fleet.emplace(bench.a.rotator, WireExchange(bench.wire_a), options);
   bench.a.Pick(1);
   bench.Run(3s);
   REQUIRE_FALSE(bench.wire_a->asks.empty());
@@ -321,7 +291,7 @@ TEST_CASE("a rotator is in one fleet at a time", "[fleet]") {
   Bench bench;
   FleetOptions options;
   options.has_thread = false;
-  CHECK_THROWS_AS(Fleet(bench.a.rotator, CutExchange(bench.wire_b), options),
+  CHECK_THROWS_AS(Fleet(bench.a.rotator, WireExchange(bench.wire_b), options),
                   std::invalid_argument);
   bench.Meet();
   CHECK(bench.a.fleet->Status().is_connected);
@@ -330,8 +300,8 @@ TEST_CASE("a rotator is in one fleet at a time", "[fleet]") {
 TEST_CASE("an exchange that cannot name a key is one that did not answer",
           "[fleet]") {
   ManualClock clock;
-  auto wire =
-      std::make_shared<Wire>(Wire{.ledger = std::make_shared<SharedLedger>()});
+  auto wire = std::make_shared<FleetWire>(
+      FleetWire{.ledger = std::make_shared<SharedLedger>()});
   wire->names_throw = true;
   Process process(clock, wire);
   process.Pick(1);
@@ -379,8 +349,8 @@ TEST_CASE("a fleet may outlive its rotator", "[fleet]") {
 TEST_CASE("no message holds a key, nor the name of a group or a scope",
           "[fleet][S21]") {
   ManualClock clock;
-  auto wire =
-      std::make_shared<Wire>(Wire{.ledger = std::make_shared<SharedLedger>()});
+  auto wire = std::make_shared<FleetWire>(
+      FleetWire{.ledger = std::make_shared<SharedLedger>()});
   Process process(clock, wire,
                   {ApiKey("sk-secret-a", {.name = "prod", .group = "acme"}),
                    ApiKey("sk-secret-b")});

@@ -44,6 +44,7 @@ struct Process {
     reply = ledger.Handle(ask, now);
     double granted = 0;
     ask.slot = reply.slot;
+    ask.version = reply.version;
     FleetScopeAsk& scope = ask.scopes[0];
     scope.last_want = scope.want;
     scope.slot = reply.slot;
@@ -280,7 +281,7 @@ TEST_CASE("a bucket of one or two is not shared out ahead", "[ledger]") {
 TEST_CASE("a ledger that was lost takes over what a process knew", "[ledger]") {
   FleetLedger ledger;
   Process one({"a"});
-  one.fact().epoch = 7;  // of the one before
+  one.ask.version = one.fact().epoch = 7;  // of the one before
   one.Want(5);
   one.Talk(ledger, kStart);
   CHECK(one.answer().epoch != 7);
@@ -295,21 +296,33 @@ TEST_CASE("a ledger that was lost grants nothing until all are back",
   FleetLedger ledger;
   Process one({"a"});
   Process two({"a"});
-  one.fact().epoch = two.fact().epoch = 7;
+  one.ask.version = two.ask.version = 7;
   const auto talk = [&](Process& process, Nanos now) {
     process.Report(100, 50);
     process.Want(5);
     return process.Talk(ledger, now);
   };
   CHECK(talk(one, kStart) == 0);
+  CHECK(one.reply.gathers);
   CHECK_FALSE(one.answer().known);
   // The limits are, so that they need not be told again.
   CHECK(one.answer().limits[0].limit == 100);
   CHECK(talk(two, kStart + kSecond) == 0);
   CHECK_FALSE(two.answer().known);
   CHECK(talk(one, kStart + FleetAsk::kLease) >= 5);
+  CHECK_FALSE(one.reply.gathers);
   CHECK(one.answer().known);
   CHECK(talk(two, kStart + FleetAsk::kLease) >= 5);
+}
+
+TEST_CASE("a ledger whose clock went back is another one, too", "[ledger]") {
+  FleetLedger ledger;
+  Process one({"a"});
+  one.ask.version = one.fact().epoch = 1ULL << 50;
+  one.fact().seen = {3, 0};
+  CHECK(one.Talk(ledger, kStart) == 0);
+  CHECK(one.reply.gathers);
+  CHECK(one.answer().foreign[0] == 0);
 }
 
 TEST_CASE("a fleet that is new has nobody to wait for", "[ledger]") {

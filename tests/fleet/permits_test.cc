@@ -117,6 +117,22 @@ TEST_CASE("what a process had that is gone comes back by itself", "[fleet]") {
   CHECK(other.permits == 8);
 }
 
+TEST_CASE("while the fleet gathers each keeps what it had", "[fleet]") {
+  FleetPermitLedger ledger;
+  FleetCap one{.id = "k", .cap = 8, .want = 8, .held = 3, .carry = 0.5};
+  FleetCap two{.id = "k", .cap = 8, .in_flight = 5, .want = 8};
+  FleetPermits said = ledger.Keep(one, false, 9);
+  CHECK(said.count == 3);
+  CHECK(said.carry == 0.5);
+  CHECK_FALSE(ledger.has_plenty());
+  said = ledger.Keep(two, false, 9);
+  CHECK(said.count == 0);
+  CHECK(said.held == 5);
+  // All of it is counted once the permits are shared again.
+  CHECK(ledger.Share({.id = "k", .cap = 8, .want = 8}, 3, false, 9).count == 0);
+  CHECK(ledger.Keep(two, true, 9).held == 0);
+}
+
 TEST_CASE("who leaves gives back what it had", "[fleet]") {
   FleetPermitLedger ledger;
   Process leaves;

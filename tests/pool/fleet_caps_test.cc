@@ -6,44 +6,24 @@
 #include <deque>
 #include <memory>
 #include <optional>
-#include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "keyrotator/fleet/fleet.h"
-#include "keyrotator/fleet/memory_exchange.h"
-#include "keyrotator/fleet_messages.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
+#include "tests/support/fleet_wire.h"
 
 namespace keyrotator::pool_fleet_caps_test {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::FleetWire;
 using testing::ManualClock;
+using testing::NewLedger;
+using testing::WireExchange;
 using Rotator = KeyRotator<FirstAvailable, ManualClock>;
-
-class CutExchange final : public Exchange {
- public:
-  CutExchange(std::shared_ptr<SharedLedger> ledger,
-              std::shared_ptr<bool> is_cut)
-      : ledger_(std::move(ledger)), is_cut_(std::move(is_cut)) {}
-  std::optional<FleetReply> Send(const FleetAsk& ask) override {
-    if (*is_cut_) return std::nullopt;
-    return ledger_->Handle(ask);
-  }
-  std::string error() const override { return "cut"; }
-  std::string NameOf(std::string_view kind,
-                     std::string_view value) const override {
-    return MemoryExchange(nullptr).NameOf(kind, value);
-  }
-
- private:
-  std::shared_ptr<SharedLedger> ledger_;
-  std::shared_ptr<bool> is_cut_;
-};
 
 // Processes on one key that may have 8 requests in flight.
 struct Bench {
@@ -53,7 +33,7 @@ struct Bench {
     Process(const Bench& bench, double number)
         : rotator(ApiKeys{ApiKey("sk-a", {.name = "a", .max_in_flight = kCap})},
                   {}, {}, bench.clock) {
-      fleet.emplace(rotator, CutExchange(bench.ledger, bench.is_cut),
+      fleet.emplace(rotator, WireExchange(bench.wire),
                     FleetOptions{.has_thread = false,
                                  .random = [number] { return number / 50; }});
     }
@@ -71,6 +51,7 @@ struct Bench {
     Rotator rotator;
     std::optional<Fleet> fleet;
     std::deque<std::optional<Lease>> leases;
+    std::size_t served = 0;
   };
 
   explicit Bench(std::size_t count) {
@@ -88,6 +69,24 @@ struct Bench {
       }
     }
   }
+  // Rounds of 200 ms, in which each process sends all that it may, and half of what
+  // is under way ends. Returns the most in flight at a time.
+  std::size_t Work(int rounds) {
+    std::size_t most = 0;
+    for (int round = 0; round < rounds; ++round) {
+      for (Process& process : processes) {
+        while (process.leases.size() > static_cast<std::size_t>(round % 2)) {
+          process.rotator.MarkSucceeded(*process.leases.front());
+          process.leases.pop_front();
+          ++process.served;
+        }
+        process.Begin(10);
+        most = std::max(most, InFlight());
+      }
+      Run(200ms);
+    }
+    return most;
+  }
   std::size_t InFlight() const {
     std::size_t sum = 0;
     for (const Process& process : processes) sum += process.leases.size();
@@ -95,39 +94,50 @@ struct Bench {
   }
 
   ManualClock clock{1'000'000s};
-  std::shared_ptr<bool> is_cut = std::make_shared<bool>(false);
-  std::shared_ptr<SharedLedger> ledger =
-      std::make_shared<SharedLedger>([clock = clock]() mutable {
-        return clock.now().time_since_epoch().count();
-      });
+  std::shared_ptr<FleetWire> wire =
+      std::make_shared<FleetWire>(FleetWire{.ledger = NewLedger(clock)});
   std::deque<Process> processes;
 };
 
 TEST_CASE("all processes together have no more in flight than the key may",
           "[fleet]") {
   Bench bench(4);
-  std::vector<std::size_t> served(4);
-  std::size_t most = 0;
-  for (int round = 0; round < 400; ++round) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      Bench::Process& process = bench.processes[i];
-      // What began 200 ms ago or longer ends; there is always more to send.
-      while (process.leases.size() > static_cast<std::size_t>(round % 2)) {
-        process.rotator.MarkSucceeded(*process.leases.front());
-        process.leases.pop_front();
-        ++served[i];
-      }
-      process.Begin(10);
-      most = std::max(most, bench.InFlight());
-    }
-    bench.Run(200ms);
-  }
-  CHECK(most == Bench::kCap);
+  CHECK(bench.Work(400) == Bench::kCap);
+  std::vector<std::size_t> served;
+  for (const Bench::Process& process : bench.processes)
+    served.push_back(process.served);
   const auto [least, greatest] =
       std::minmax_element(served.begin(), served.end());
   CHECK(*least * 2 > *greatest);
   // Half of them end in each round.
   CHECK(served[0] + served[1] + served[2] + served[3] > 400 * 8 / 3);
+}
+
+TEST_CASE("nor have they after the ledger was away, or has lost all",
+          "[fleet]") {
+  for (const int rounds : {1, 3, 5, 20}) {
+    for (const bool is_lost : {false, true}) {
+      CAPTURE(rounds, is_lost);
+      Bench bench(4);
+      bench.Work(20);
+      // One has more to send than the others, and so more in flight.
+      bench.processes[0].Begin(8);
+      bench.Run(200ms);
+      for (int i = 1; i < 4; ++i)
+        bench.processes[static_cast<std::size_t>(i)].leases.clear();
+      bench.Run(200ms);
+      bench.processes[0].Begin(8);
+      bench.wire->loses_asks = true;
+      CHECK(bench.Work(rounds) <= Bench::kCap);
+      bench.wire->loses_asks = false;
+      if (is_lost) bench.wire->ledger = NewLedger(bench.clock);
+      CHECK(bench.Work(40) <= Bench::kCap);
+      for (Bench::Process& process : bench.processes) process.served = 0;
+      bench.Work(40);
+      for (Bench::Process& process : bench.processes)
+        CHECK(process.served > 40);
+    }
+  }
 }
 
 TEST_CASE("what one does not use another may", "[fleet]") {
@@ -178,12 +188,12 @@ TEST_CASE("a process that is alone in its fleet has the whole cap", "[fleet]") {
 
 TEST_CASE("without the ledger each has its part, and at least one", "[fleet]") {
   Bench bench(4);
-  *bench.is_cut = true;
+  bench.wire->loses_asks = true;
   bench.Run(10s);
   CHECK(bench.processes[0].Begin(10) == 2);
   CHECK(bench.processes[1].Begin(10) == 2);
   Bench many(16);
-  *many.is_cut = true;
+  many.wire->loses_asks = true;
   many.Run(10s);
   CHECK(many.processes[0].Begin(10) == 1);
 }

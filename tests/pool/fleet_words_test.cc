@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstddef>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,53 +12,28 @@
 
 #include "keyrotator/fleet/fleet.h"
 #include "keyrotator/fleet/memory_exchange.h"
-#include "keyrotator/fleet_messages.h"
 #include "keyrotator/fleet_status.h"
 #include "keyrotator/key_rotator.h"
 #include "keyrotator/testing/manual_clock.h"
 #include "tests/support/catch.h"
+#include "tests/support/fleet_wire.h"
 
 namespace keyrotator::pool_fleet_words_test {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::FleetWire;
 using testing::ManualClock;
+using testing::NewLedger;
+using testing::WireExchange;
 using Rotator = KeyRotator<FirstAvailable, ManualClock>;
 
-// To a ledger that may be another one tomorrow, over a wire that loses messages.
-struct Wire {
-  std::shared_ptr<SharedLedger> ledger;
-  bool loses_asks = false;
-  bool loses_replies = false;
-  std::function<void()> meanwhile = {};  // while a reply is under way
-};
-class LosingExchange final : public Exchange {
- public:
-  explicit LosingExchange(std::shared_ptr<Wire> wire)
-      : wire_(std::move(wire)) {}
-  std::optional<FleetReply> Send(const FleetAsk& ask) override {
-    if (wire_->loses_asks) return std::nullopt;
-    FleetReply reply = wire_->ledger->Handle(ask);
-    if (wire_->meanwhile) std::exchange(wire_->meanwhile, nullptr)();
-    if (wire_->loses_replies) return std::nullopt;
-    return reply;
-  }
-  std::string error() const override { return "lost"; }
-  std::string NameOf(std::string_view kind,
-                     std::string_view value) const override {
-    return MemoryExchange(nullptr).NameOf(kind, value);
-  }
-
- private:
-  std::shared_ptr<Wire> wire_;
-};
-
 struct Process {
-  Process(ManualClock clock, std::shared_ptr<Wire> the_wire, double number,
+  Process(ManualClock clock, std::shared_ptr<FleetWire> the_wire, double number,
           const RotatorOptions& options, const ApiKeys& keys)
       : wire(std::move(the_wire)),
         rotator(keys, Listening(options), {}, clock) {
-    fleet.emplace(rotator, LosingExchange(wire),
+    fleet.emplace(rotator, WireExchange(wire),
                   FleetOptions{.has_thread = false,
                                .random = [number] { return number / 10; }});
   }
@@ -91,7 +65,7 @@ struct Process {
     rotator.Settle(*lease, report);
   }
 
-  std::shared_ptr<Wire> wire;
+  std::shared_ptr<FleetWire> wire;
   std::vector<KeyEvent::Kind> events;
   Rotator rotator;
   std::optional<Fleet> fleet;
@@ -106,14 +80,9 @@ struct Bench {
 
   Process& Begin() {
     return processes.emplace_back(
-        clock, std::make_shared<Wire>(Wire{.ledger = ledger}),
+        clock, std::make_shared<FleetWire>(FleetWire{.ledger = ledger}),
         static_cast<double>(processes.size() + 1), options,
         ApiKeys{ApiKey("sk-a", {.name = "a"}), ApiKey("sk-b", {.name = "b"})});
-  }
-  std::shared_ptr<SharedLedger> NewLedger() {
-    return std::make_shared<SharedLedger>([clock = clock]() mutable {
-      return clock.now().time_since_epoch().count();
-    });
   }
   void Run(std::chrono::nanoseconds span) {
     const auto end = clock.now() + span;
@@ -134,7 +103,7 @@ struct Bench {
 
   RotatorOptions options;
   ManualClock clock{1'000'000s};
-  std::shared_ptr<SharedLedger> ledger = NewLedger();
+  std::shared_ptr<SharedLedger> ledger = NewLedger(clock);
   std::deque<Process> processes;
 };
 
@@ -361,7 +330,7 @@ TEST_CASE("what was out stays out where the ledger has lost all", "[fleet]") {
   bench.Run(1s);
   bench[1].Fail();
   bench.Run(1s);
-  bench.ledger = bench.NewLedger();
+  bench.ledger = NewLedger(bench.clock);
   for (Process& process : bench.processes) process.wire->ledger = bench.ledger;
   bench.Run(2s);
   CHECK(bench.States() == States{kBad, kBad, kBad});
@@ -379,7 +348,7 @@ TEST_CASE("what failed before the fleet was joined is told, and kept after it",
   bench.Run(1s);
   CHECK(bench[1].fleet->Status().doubted_keys == 0);
   bench[0].fleet.emplace(
-      bench[0].rotator, LosingExchange(bench[0].wire),
+      bench[0].rotator, WireExchange(bench[0].wire),
       FleetOptions{.has_thread = false, .random = [] { return 0.9; }});
   bench.Run(1s);
   CHECK(bench[1].fleet->Status().doubted_keys == 1);

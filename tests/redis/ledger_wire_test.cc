@@ -47,7 +47,7 @@ constexpr std::string_view kAnswer =
     "1 5 10 20 3 4 1500 60 0.001 -2.5 0 0 0 0 2 1 0 7 2 100.5 8";
 
 std::string Reply(std::string_view answer) {
-  return Bytes(fmt::format("875000000 2 1 5001 5000 -1 0.25 {}", answer));
+  return Bytes(fmt::format("875000000 2 1 5001 5000 1 -1 0.25 {}", answer));
 }
 
 TEST_CASE("a message is told field by field", "[redis]") {
@@ -109,6 +109,7 @@ TEST_CASE("a reply of the ledger is read whole", "[redis]") {
   CHECK(reply->slot == 875'000'000);
   CHECK(reply->processes == 2);
   CHECK(reply->plenty);
+  CHECK(reply->gathers);
   REQUIRE(reply->scopes.size() == 1);
   CHECK(reply->scopes[0].carry == 0.25);
   REQUIRE(reply->scopes[0].answers.size() == 1);
@@ -131,7 +132,7 @@ TEST_CASE("a reply of the ledger is read whole", "[redis]") {
 }
 
 TEST_CASE("what a reply says of keys is read", "[redis]") {
-  const std::string text = Bytes("1 2 0 5002 5000 2 3") + "key" +
+  const std::string text = Bytes("1 2 0 5002 5000 0 2 3") + "key" +
                            Bytes("2 5002 5001 60000 0 0 1") + "g" +
                            Bytes("0 0 0 0 1.5 1");
   const auto reply = LedgerReplyReader(text).Read(AskOf(0, 0));
@@ -160,21 +161,22 @@ TEST_CASE("what a reply says of keys is read", "[redis]") {
 TEST_CASE("permits are read, as many as there may be", "[redis]") {
   FleetAsk ask = AskOf(0, 0);
   ask.caps.push_back({.id = "c", .cap = 8, .in_flight = 9});
-  const std::string text = Bytes("1 2 0 0 0 -1 3 9 0.5");
+  const std::string text = Bytes("1 2 0 0 0 0 -1 3 9 0.5");
   const auto reply = LedgerReplyReader(text).Read(ask);
   REQUIRE(reply.has_value());
   REQUIRE(reply->permits.size() == 1);
   CHECK(reply->permits[0].count == 3);
   CHECK(reply->permits[0].held == 9);
   CHECK(reply->permits[0].carry == 0.5);
-  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1 10 9 0.5")) ==
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 0 -1 10 9 0.5")) ==
         "permits is out of range");
-  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1 3.5 9 0.5")) ==
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 0 -1 3.5 9 0.5")) ==
         "permits is not whole");
-  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1 3 nan 0.5")) ==
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 0 -1 3 nan 0.5")) ==
         "held is out of range");
-  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1 3 9 2")) == "carry is out of range");
-  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 -1")) == "permits is missing");
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 0 -1 3 9 2")) ==
+        "carry is out of range");
+  CHECK(ProblemOf(ask, Bytes("1 2 0 0 0 0 -1")) == "permits is missing");
 }
 
 TEST_CASE("a reply that is cut off anywhere is none", "[redis]") {
@@ -194,7 +196,7 @@ TEST_CASE("a reply to another message is none", "[redis]") {
   CHECK_FALSE(ProblemOf(AskOf(1, 0), Reply(kAnswer)).empty());
   CHECK_FALSE(ProblemOf(AskOf(1, 2), Reply(kAnswer)).empty());
   CHECK_FALSE(ProblemOf(AskOf(2, 1), Reply(kAnswer)).empty());
-  CHECK(ProblemOf(AskOf(0, 0), Bytes("0 1 0 0 0 -1")).empty());
+  CHECK(ProblemOf(AskOf(0, 0), Bytes("0 1 0 0 0 0 -1")).empty());
 }
 
 TEST_CASE("no number of a reply is believed that cannot be", "[redis]") {
@@ -204,68 +206,71 @@ TEST_CASE("no number of a reply is believed that cannot be", "[redis]") {
     const char* problem;
   } cases[] = {
       {"", "slot is missing"},
-      {"-1 1 0 0 0 -1 0", "slot is out of range"},
-      {"0.5 1 0 0 0 -1 0", "slot is not whole"},
-      {"1e17 1 0 0 0 -1 0", "slot is out of range"},
-      {"0 0 0 0 0 -1 0", "processes is out of range"},
-      {"0 inf 0 0 0 -1 0", "processes is out of range"},
-      {"0 nan 0 0 0 -1 0", "processes is out of range"},
-      {"0 1 2 0 0 -1 0", "plenty is out of range"},
-      {"0 1 0 0 0 -1 1.5", "carry is out of range"},
-      {"0 1 0 0 0 -1 -0.5", "carry is out of range"},
-      {"0 1 0 0 0 -1 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0",
+      {"-1 1 0 0 0 0 -1 0", "slot is out of range"},
+      {"0.5 1 0 0 0 0 -1 0", "slot is not whole"},
+      {"1e17 1 0 0 0 0 -1 0", "slot is out of range"},
+      {"0 0 0 0 0 0 -1 0", "processes is out of range"},
+      {"0 inf 0 0 0 0 -1 0", "processes is out of range"},
+      {"0 nan 0 0 0 0 -1 0", "processes is out of range"},
+      {"0 1 2 0 0 0 -1 0", "plenty is out of range"},
+      {"0 1 0 0 0 0 -1 1.5", "carry is out of range"},
+      {"0 1 0 0 0 0 -1 -0.5", "carry is out of range"},
+      {"0 1 0 0 0 0 -1 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0",
        "epoch is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0",
        "total is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 inf 0 0 0 0 0 0 0 0 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 inf 0 0 0 0 0 0 0 0 0 0",
        "foreign is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 -1 0 0 0 0 0 0 0 0", "gate is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 86400001 0 0 0 0 0 0 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 -1 0 0 0 0 0 0 0 0",
        "gate is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 1e308 0 0 0 0 0 0 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 86400001 0 0 0 0 0 0 0 0",
        "gate is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 1e308 0 0 0 0 0 0 0 0",
+       "gate is out of range"},
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0 0",
        "limit is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 inf 0 0 0 0 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 inf 0 0 0 0 0 0",
        "rate is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0", "rate is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 60 0 1e9 0 0 0 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 -1 0 0 0 0 0 0",
+       "rate is out of range"},
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 60 0 1e9 0 0 0 0 0",
        "level is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 nan 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 nan 0 0",
        "level is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 -nan 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 -nan 0",
        "pace is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1000000000",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1000000000",
        "grants is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1000000000 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1000000000 0 0",
        "count is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0.5 0 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0.5 0 0",
        "count is not whole"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 -1",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 -1",
        "grants is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 -1 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 -1 0",
        "grant is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 -1",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 -1",
        "cost is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 inf",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 inf",
        "cost is out of range"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 2 1 5 0 1 4 0",
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 2 1 5 0 1 4 0",
        "the grants are not in order"},
-      {"0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0", "cost is missing"},
-      {"0 1 0 -1 0 -1 0", "version is out of range"},
-      {"0 1 0 0 0.5 -1 0", "born is not whole"},
-      {"0 1 0 0 0 -2 0", "marks is out of range"},
-      {"0 1 0 0 0 1025 0", "marks is out of range"},
-      {"0 1 0 0 0 1 257", "a name is out of range"},
-      {"0 1 0 0 0 1 256", "a name is missing"},
-      {"0 1 0 0 0 1 0 3", "words is out of range"},
-      {"0 1 0 0 0 1 0 2 0.5", "failed is not whole"},
-      {"0 1 0 0 0 1 0 2 0 inf", "restored is out of range"},
-      {"0 1 0 0 0 1 0 2 0 0 4e10", "failed for is out of range"},
-      {"0 1 0 0 0 1 0 2 0 0 0 -1", "rests is out of range"},
-      {"0 1 0 0 0 1 0 2 0 0 0 0 2", "guess is out of range"},
+      {"0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0", "cost is missing"},
+      {"0 1 0 -1 0 0 -1 0", "version is out of range"},
+      {"0 1 0 0 0.5 0 -1 0", "born is not whole"},
+      {"0 1 0 0 0 2 -1 0", "gathers is out of range"},
+      {"0 1 0 0 0 0 -2 0", "marks is out of range"},
+      {"0 1 0 0 0 0 1025 0", "marks is out of range"},
+      {"0 1 0 0 0 0 1 257", "a name is out of range"},
+      {"0 1 0 0 0 0 1 256", "a name is missing"},
+      {"0 1 0 0 0 0 1 0 3", "words is out of range"},
+      {"0 1 0 0 0 0 1 0 2 0.5", "failed is not whole"},
+      {"0 1 0 0 0 0 1 0 2 0 inf", "restored is out of range"},
+      {"0 1 0 0 0 0 1 0 2 0 0 4e10", "failed for is out of range"},
+      {"0 1 0 0 0 0 1 0 2 0 0 0 -1", "rests is out of range"},
+      {"0 1 0 0 0 0 1 0 2 0 0 0 0 2", "guess is out of range"},
   };
-  CHECK(ProblemOf(ask, Bytes("0 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"))
+  CHECK(ProblemOf(ask, Bytes("0 1 0 0 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"))
             .empty());
   for (const auto& [text, problem] : cases) {
     INFO(text);
@@ -276,7 +281,7 @@ TEST_CASE("no number of a reply is believed that cannot be", "[redis]") {
 TEST_CASE("no more is granted in a scope than may be, over all of its groups",
           "[redis]") {
   const auto reply = [](std::size_t in_each) {
-    std::string text = "0 1 0 0 0 -1 0";
+    std::string text = "0 1 0 0 0 0 -1 0";
     for (int i = 0; i < 2; ++i) {
       text += fmt::format(" 1 0 0 0 0 0 0 0 0 0 0 0 0 0 1 {} 0 0", in_each);
     }

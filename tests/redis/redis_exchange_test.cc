@@ -689,15 +689,15 @@ TEST_CASE("an answer of no ledger is none, and ends the connection",
       ">1\r\n+a\r\n",
       Bulk("garbage"),
       Numbers("0 1 0"),
-      Numbers("0 1 0 0 0 -1 0"),
-      Numbers("0 1 0 0 0 -1 0" + zeros + "1 1 -5 0"),
-      Numbers("0 1 0 0 0 -1 0" + zeros + "1 1 inf 0"),
-      Numbers("0 1 0 0 0 -1 0" + zeros + "1 1 nan 0"),
-      Numbers("0 1 0 0 0 -1 0" + zeros + "1 1000000 0 0"),
-      Numbers("0 1 0 0 0 -1 0" + zeros + "0 0"),
+      Numbers("0 1 0 0 0 0 -1 0"),
+      Numbers("0 1 0 0 0 0 -1 0" + zeros + "1 1 -5 0"),
+      Numbers("0 1 0 0 0 0 -1 0" + zeros + "1 1 inf 0"),
+      Numbers("0 1 0 0 0 0 -1 0" + zeros + "1 1 nan 0"),
+      Numbers("0 1 0 0 0 0 -1 0" + zeros + "1 1000000 0 0"),
+      Numbers("0 1 0 0 0 0 -1 0" + zeros + "0 0"),
       // One that answers, and one that nobody asked for.
-      Numbers("0 1 0 0 0 -1 0" + zeros + "0") +
-          Numbers("0 1 0 0 0 -1 0" + zeros + "0"),
+      Numbers("0 1 0 0 0 0 -1 0" + zeros + "0") +
+          Numbers("0 1 0 0 0 0 -1 0" + zeros + "0"),
   };
   for (const std::string& answer : answers) {
     INFO(answer);
@@ -714,7 +714,7 @@ TEST_CASE("an answer of no ledger is none, and ends the connection",
   }
   // The same in order.
   RawServer server(
-      Answering([&] { return Numbers("0 1 0 0 0 -1 0" + zeros + "0"); }));
+      Answering([&] { return Numbers("0 1 0 0 0 0 -1 0" + zeros + "0"); }));
   RedisExchange exchange(Options(Local(server.port())));
   CHECK(exchange.Send(Ask()).has_value());
 }

@@ -47,7 +47,7 @@ class FleetLedger {
     if (generation_ == 0) {
       generation_ =
           static_cast<std::uint64_t>(std::max<Nanos>(1, now_ / kMillisecond));
-      marks_ = FleetMarks(generation_ * kGeneration);
+      marks_ = FleetMarks(Born());
     }
     slot_ = now_ / FleetAsk::kLease;
     period_ = ask.period;
@@ -58,6 +58,10 @@ class FleetLedger {
       Gather(now_);
     }
     last_ = now_;
+    // It was in the fleet of a ledger that was lost, and there may be others.
+    if (ask.version > 0 &&
+        (ask.version < Born() || ask.version > marks_.version()))
+      Gather(static_cast<Nanos>(generation_) * kMillisecond);
 
     processes_.Turn(slot_);
     processes_.Take(ask.slot, 1);
@@ -65,11 +69,14 @@ class FleetLedger {
     FleetReply reply;
     reply.slot = slot_;
     reply.processes = std::max(1.0, processes_.Sum());
+    reply.gathers = now_ < gathered_;
     for (const FleetNews& news : ask.news) marks_.Hear(news, ask.who, now_);
     marks_.Tell(ask.version, now_, reply);
     for (const FleetCap& cap : ask.caps) {
       reply.permits.push_back(
-          permits_.Share(cap, reply.processes, ask.leaves, slot_));
+          reply.gathers
+              ? permits_.Keep(cap, ask.leaves, slot_)
+              : permits_.Share(cap, reply.processes, ask.leaves, slot_));
       reply.plenty = reply.plenty || permits_.has_plenty();
     }
     for (const FleetScopeAsk& told : ask.scopes) {
@@ -84,9 +91,9 @@ class FleetLedger {
       for (const FleetFact& fact : told.facts) {
         Account& account = Find(told.scope, fact.group);
         accounts.push_back(&account);
-        said.answers.push_back(Hear(account, fact));
+        said.answers.push_back(Hear(account, fact, reply.gathers));
       }
-      if (ask.leaves || IsGathering()) continue;
+      if (ask.leaves || reply.gathers) continue;
       const FleetAmounts all{wants[0].Sum() * told.part,
                              wants[1].Sum() * told.part};
       Share(told, all, reply.processes * told.part, accounts, said,
@@ -153,8 +160,7 @@ class FleetLedger {
     const auto [place, is_new] = accounts_.try_emplace({scope, group});
     Account& account = place->second;
     if (is_new) {
-      // No epoch of a ledger that was lost is one of this.
-      account.epoch = generation_ * kGeneration;
+      account.epoch = Born();
       account.at = now_;
       account.skipped = skipped_;
     }
@@ -181,17 +187,16 @@ class FleetLedger {
   void Gather(Nanos since) {
     gathered_ = std::max(gathered_, since + FleetAsk::kLease);
   }
-  bool IsGathering() const { return now_ < gathered_; }
+  // The first epoch and version. Those of a ledger that was lost are others.
+  std::uint64_t Born() const { return generation_ * kGeneration; }
 
-  FleetAnswer Hear(Account& account, const FleetFact& fact) {
+  FleetAnswer Hear(Account& account, const FleetFact& fact, bool gathers) {
     FleetAnswer answer;
     const bool is_current = fact.epoch == account.epoch;
-    const bool is_of_another =  // that was lost
-        fact.epoch > 0 && fact.epoch < generation_ * kGeneration;
-    if (is_of_another) Gather(static_cast<Nanos>(generation_) * kMillisecond);
-    // Of others it knows only if it was heard of lately.
-    const bool is_following =
-        !is_of_another && fact.slot >= slot_ - 1 && fact.seen[0] > 0;
+    // Of others it knows only if it was heard of lately, by this ledger.
+    const bool is_following = fact.epoch >= Born() &&
+                              fact.epoch <= account.epoch &&
+                              fact.slot >= slot_ - 1 && fact.seen[0] > 0;
     const bool was_limited = account.is_limited();
     for (std::size_t i = 0; i < 2; ++i) {
       Dimension& dimension = account.dimensions[i];
@@ -210,10 +215,10 @@ class FleetLedger {
         Report(account.dimensions[i], (*fact.reported)[i], answer.foreign[i],
                is_following || !was_limited, i == 0 ? kReserve : 0);
     }
-    if (fact.seed_rate > 0 && !account.known() && !IsGathering())
+    if (fact.seed_rate > 0 && !account.known() && !gathers)
       account.pace.Seed(fact.seed_rate, now_);
     if (fact.refused) Refuse(account, fact, is_current);
-    answer.known = account.known() && !IsGathering();
+    answer.known = account.known() && !gathers;
     answer.epoch = account.epoch;
     answer.gate = std::max<Nanos>(0, account.gate - now_);
     answer.pace = account.is_limited() ? 0 : account.pace.rate();

@@ -43,6 +43,8 @@ class FleetMarks {
   // `born`: the first version.
   explicit FleetMarks(std::uint64_t born = 0) : born_(born), version_(born) {}
 
+  std::uint64_t version() const { return version_; }
+
   // Linear in the marks.
   void Hear(const FleetNews& news, double who, Nanos now) {
     std::erase_if(marks_,

@@ -58,6 +58,25 @@ class FleetPermitLedger {
     return permits;
   }
 
+  // While some may not be back yet of which nothing is known, each keeps what it
+  // had.
+  FleetPermits Keep(const FleetCap& told, bool leaves, std::int64_t slot) {
+    auto& [wants, held] = keys_[told.id];
+    wants.Turn(slot);
+    held.Turn(slot);
+    wants.Take(told.slot, told.last_want);
+    held.Take(told.slot, told.held);
+    has_plenty_ = false;
+    if (leaves) return {};
+    wants.Put(told.want);
+    const double kept = std::min(told.held, told.cap);
+    const FleetPermits permits{.count = kept,
+                               .held = std::max(kept, told.in_flight),
+                               .carry = told.carry};
+    held.Put(permits.held);
+    return permits;
+  }
+
   // Whether Share left something.
   bool has_plenty() const { return has_plenty_; }
 

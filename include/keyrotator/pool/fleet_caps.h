@@ -8,6 +8,7 @@
 #define KEYROTATOR_POOL_FLEET_CAPS_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <string_view>
@@ -60,7 +61,8 @@ class FleetCaps {
   void Hear(Pool& pool, const FleetAsk& ask, const FleetReply& reply,
             Nanos asked) {
     heard_ = asked;
-    processes_ = std::max(1.0, reply.processes);
+    // While the fleet gathers, not all are counted.
+    processes_ = std::max(reply.gathers ? processes_ : 1.0, reply.processes);
     if (reply.permits.size() != ask.caps.size()) return;
     std::unordered_map<std::string_view, std::size_t> places;
     for (std::size_t i = 0; i < ask.caps.size(); ++i)
@@ -73,6 +75,7 @@ class FleetCaps {
       slot->fleet.told.slot = reply.slot;
       slot->fleet.told.held = said.held;
       slot->fleet.told.carry = said.carry;
+      if (reply.gathers && slot->fleet.permits == kAll) continue;
       Set(pool, *slot,
           processes_ <= 1 ? kAll : static_cast<std::size_t>(said.count));
     }
@@ -83,8 +86,12 @@ class FleetCaps {
     if (pool.now < SaturatingAdd(heard_, FleetAsk::kLease)) return;
     for (Slot* slot : pool.roster.keys()) {
       if (slot->max_in_flight == 0 || slot->fleet.permits == kAll) continue;
-      const double part = static_cast<double>(slot->max_in_flight) / processes_;
-      Set(pool, *slot, static_cast<std::size_t>(std::max(1.0, part)));
+      const double part = std::floor(
+          std::max(1.0, static_cast<double>(slot->max_in_flight) / processes_));
+      Set(pool, *slot, static_cast<std::size_t>(part));
+      // That is what it has, and in no slot of a ledger.
+      slot->fleet.told.held = part;
+      slot->fleet.told.slot = -1;
     }
   }
 

@@ -80,6 +80,7 @@ class FleetDesk {
     FleetAsk ask;
     ask.period = period;
     ask.slot = slot_;
+    ask.alone = is_lost_;
     asked_ = pool.now;
     words_.Ask(pool, terms_, ask);
     caps_.Ask(pool, terms_, waiting, most_groups, ask);
@@ -88,7 +89,7 @@ class FleetDesk {
       if (groups.empty()) continue;
       Sent& sent = sent_.emplace_back();
       sent.scope = scope->name;
-      AskFor(pool, *scope, ask.scopes.emplace_back(), groups, sent, ask.alone);
+      AskFor(pool, *scope, ask.scopes.emplace_back(), groups, sent);
     }
     return ask;
   }
@@ -194,7 +195,7 @@ class FleetDesk {
   }
 
   void AskFor(Pool& pool, Scope& scope, FleetScopeAsk& told,
-              const std::vector<Group*>& groups, Sent& sent, bool& alone) {
+              const std::vector<Group*>& groups, Sent& sent) {
     FleetScope& fleet = scope.fleet;
     if (fleet.id.empty()) {
       fleet.id = terms_.name("scope", scope.name);
@@ -223,7 +224,6 @@ class FleetDesk {
       if (group->fleet_id.empty()) group->fleet_id = terms_.NameOf(*group);
       Standing& standing = scope.Get(*group);
       FleetShare& share = standing.GetShare(pool.now);
-      alone = alone || (share.is_on() && share.IsLost(pool.now));
       told.facts.push_back(
           share.Tell(standing.bucket().Limits(pool.now), pool.now));
       told.facts.back().group = group->fleet_id;

@@ -265,6 +265,9 @@ local kGeneration = 1024
 
 local now_, slot_, skipped_, generation_, gathered_, period_
 
+local function Born() return generation_ * kGeneration end
+local function Gather(since) gathered_ = max(gathered_, since + kLease) end
+
 -- From place i on: now, this, last.
 local Slots = {}
 
@@ -334,7 +337,7 @@ local function Find(scope, group)
     -- No epoch of a ledger that was lost is one of this.
     a = Load(name) or
         {0, 0, 0, 0, 0, -9, 0, 0, 0, 0, 0, 0, 0, -9, 0, 0,
-         now_, skipped_, generation_ * kGeneration, 0}
+         now_, skipped_, Born(), 0}
     used_[name] = a
   end
   local span = skipped_ - a[SKIPPED]
@@ -380,21 +383,17 @@ local function Refuse(a, hint, guess, longest, is_current)
   Slots.Clear(a, kTokens + OUT)
 end
 
-local function Gather(since) gathered_ = max(gathered_, since + kLease) end
-local function IsGathering() return now_ < gathered_ end
-
 local kAnswer = '<' .. ('d'):rep(14)
 local kFact = '<' .. ('d'):rep(12)
 
 -- Returns the answer, but for the grants.
-local function Hear(a, fact)
+local function Hear(a, fact, gathers)
   local epoch, spent, spent_tokens, served, held, held_tokens, slot, seen,
       seen_tokens, seed_rate, refused, reported, at =
       unpack_doubles(kFact, fact)
   local is_current = epoch == a[EPOCH]
-  local is_of_another = epoch > 0 and epoch < generation_ * kGeneration
-  if is_of_another then Gather(generation_) end
-  local is_following = not is_of_another and slot >= slot_ - 1 and seen > 0
+  local is_following = epoch >= Born() and epoch <= a[EPOCH] and
+      slot >= slot_ - 1 and seen > 0
   local was_limited = Account.is_limited(a)
   if is_current then
     Slots.Take(a, OUT, slot, held)
@@ -421,14 +420,14 @@ local function Hear(a, fact)
     limit, rate, level, reserve, at = unpack_doubles('<dddd', fact, at)
     Report(a, kTokens, limit, rate, level, reserve, foreign_tokens, counts, 0)
   end
-  if seed_rate > 0 and not Account.known(a) and not IsGathering() then
+  if seed_rate > 0 and not Account.known(a) and not gathers then
     LearnedPace.Seed(a, seed_rate, now_)
   end
   if refused == 1 then
     local hint, guess, longest = unpack_doubles('<ddd', fact, at)
     Refuse(a, hint, guess, longest, is_current)
   end
-  local is_known = Account.known(a) and not IsGathering()
+  local is_known = Account.known(a) and not gathers
   return pack(kAnswer, is_known and 1 or 0, a[EPOCH],
               a[TOTAL], a[kTokens + TOTAL], foreign, foreign_tokens,
               min(max(0, a[GATE] - now_), kDay),
@@ -617,7 +616,7 @@ local function FindPermits(id)
   return used_[name]
 end
 
-local function SharePermits(key, told, processes, leaves)
+local function SharePermits(key, told, processes, leaves, gathers)
   local cap, in_flight, want, last_want, slot, held, carry =
       unpack_doubles('<ddddddd', told)
   Slots.Turn(key, 1, slot_)
@@ -626,6 +625,11 @@ local function SharePermits(key, told, processes, leaves)
   Slots.Take(key, 4, slot, held)
   if leaves == 1 then return pack('<ddd', 0, 0, 0), false end
   Slots.Put(key, 1, want)
+  if gathers then
+    local kept = min(held, cap)
+    Slots.Put(key, 4, max(kept, in_flight))
+    return pack('<ddd', kept, max(kept, in_flight), carry), false
+  end
   local all = Slots.Sum(key, 1)
   local free = max(0, cap - Slots.Sum(key, 4))
   local fair = (all > 0 and cap * min(1, want / all) or 0) + carry
@@ -785,13 +789,17 @@ if meta then
   now_ = max(now_, last_)
 else
   skipped_, generation_, gathered_ = 0, max(1, floor(now_)), 0
-  meta = {kLayout, -9, 0, 0, 0, 0, 0, generation_ * kGeneration}
+  meta = {kLayout, -9, 0, 0, 0, 0, 0, Born()}
 end
 slot_ = floor(now_ / kLease)
 if alone == 1 and last_ > 0 and now_ - last_ > 2 * period_ then
   skipped_ = skipped_ + now_ - last_ - period_
   Gather(now_)
 end
+if told_version > 0 and (told_version < Born() or told_version > meta[8]) then
+  Gather(generation_)
+end
+local gathers = now_ < gathered_
 
 -- Handle
 
@@ -799,7 +807,8 @@ local kProcesses = 2
 Slots.Turn(meta, kProcesses, slot_)
 Slots.Take(meta, kProcesses, asked_slot, 1)
 if leaves == 0 then Slots.Put(meta, kProcesses, 1) end
-meta[5], meta[6], meta[7] = now_, skipped_, generation_
+meta[5], meta[6], meta[7], meta[9] = now_, skipped_, generation_, gathered_
+used_['meta'] = meta
 local processes = max(1, Slots.Sum(meta, kProcesses))
 local has_plenty = false
 local known_marks = pack('<d', -1)
@@ -815,7 +824,8 @@ end
 local reply = {}
 for i = first_cap, first_scope - 2, 2 do
   local permits, plenty =
-      SharePermits(FindPermits(ARGV[i]), ARGV[i + 1], processes, leaves)
+      SharePermits(FindPermits(ARGV[i]), ARGV[i + 1], processes, leaves,
+                   gathers)
   reply[#reply + 1] = permits
   has_plenty = has_plenty or plenty
 end
@@ -837,9 +847,9 @@ for _ = 1, scopes do
   local accounts, answers, grants = {}, {}, {}
   for k = 1, facts do
     accounts[k] = Find(scope, ARGV[at + 1 + 2 * k])
-    answers[k] = Hear(accounts[k], ARGV[at + 2 + 2 * k])
+    answers[k] = Hear(accounts[k], ARGV[at + 2 + 2 * k], gathers)
   end
-  if leaves == 0 and not IsGathering() then
+  if leaves == 0 and not gathers then
     local costs, plenty = {}, false
     for i = 1, #told_costs / 8 do
       costs[i] = unpack_doubles('<d', told_costs, 8 * i - 7)
@@ -860,8 +870,6 @@ for _ = 1, scopes do
   at = at + 3 + 2 * facts
 end
 
-meta[9] = gathered_
-used_['meta'] = meta
 local store = {}
 for name, x in pairs(used_) do
   store[#store + 1] = name
@@ -872,8 +880,8 @@ for first = 1, #store, kChunk do
              unpack(store, first, min(first + kChunk - 1, #store)))
 end
 redis.call('EXPIRE', key, ttl)
-return pack('<ddddd', slot_, processes, has_plenty and 1 or 0,
-            meta[8], generation_ * kGeneration) ..
+return pack('<dddddd', slot_, processes, has_plenty and 1 or 0,
+            meta[8], Born(), gathers and 1 or 0) ..
     known_marks .. table.concat(reply)
 )lua";
 

@@ -125,6 +125,7 @@ class LedgerReplyReader {
     reply.plenty = Flag("plenty");
     reply.version = static_cast<std::uint64_t>(Whole("version"));
     reply.born = static_cast<std::uint64_t>(Whole("born"));
+    reply.gathers = Flag("gathers");
     ReadMarks(reply);
     for (const FleetCap& cap : ask.caps) {
       FleetPermits& permits = reply.permits.emplace_back();
@@ -150,7 +151,7 @@ class LedgerReplyReader {
   // The longest that a reply to `ask` may be.
   static std::size_t MostBytes(const FleetAsk& ask) {
     std::size_t numbers =
-        6 + 3 * ask.caps.size() +
+        7 + 3 * ask.caps.size() +
         FleetMarks::kMost * (7 + FleetMarks::kMostName / sizeof(double));
     for (const FleetScopeAsk& scope : ask.scopes) {
       numbers += 1 + 3 * static_cast<std::size_t>(kMostGrants) +

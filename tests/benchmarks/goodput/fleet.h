@@ -629,7 +629,7 @@ inline std::vector<FleetRow> CheckedFleetRows() {
     row(EightEqual(), kOpenAI, ledger, options, 0.99, 0.01);
     // A pace that was handed on is probed anew: 4 % less for some minutes.
     const bool forgets = fault.comes_back_empty && fault.again_every > 0;
-    row(EightEqual(), kNothing, ledger, options, forgets ? 0.92 : 0.99, 0.12);
+    row(EightEqual(), kNothing, ledger, options, forgets ? 0.9 : 0.99, 0.12);
   }
   row(EightEqual(), kNothing, ledger,
       {.processes = 32, .split = Split::kMoving, .fault = Faults()[2]}, 0.99,
