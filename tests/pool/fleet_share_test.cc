@@ -172,7 +172,8 @@ TEST_CASE("once a message was missed, a process goes on with its part at once",
           "[fleet]") {
   Bench bench;
   bench.Hear(Granted({{0, 0}}), 0);  // a quarter of one a second
-  bench.share.Miss(kSecond);
+  CHECK(bench.share.Miss(kSecond));
+  CHECK_FALSE(bench.share.Miss(kSecond + 1));
   // What was granted is used up first.
   CHECK_FALSE(bench.share.IsAlone(kSecond));
   CHECK(bench.share.Fits(0, kSecond));

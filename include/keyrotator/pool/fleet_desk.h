@@ -109,8 +109,7 @@ class FleetDesk {
     for (Scope* scope : scopes) {
       for (const auto& standing : scope->standings) {
         if (standing == nullptr || standing->share() == nullptr) continue;
-        standing->share()->Miss(pool.now);
-        pool.Changed(*standing);
+        if (standing->share()->Miss(pool.now)) pool.Changed(*standing);
       }
       pool.waiters.Wake(*scope);
     }

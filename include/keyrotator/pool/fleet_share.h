@@ -158,8 +158,12 @@ class FleetShare {
     }
     return fact;
   }
-  // The fleet does not answer.
-  void Miss(Nanos now) { missed_ = std::min(missed_, now); }
+  // The fleet does not answer. False if it did not before, either.
+  bool Miss(Nanos now) {
+    if (missed_ != kNever) return false;
+    missed_ = now;
+    return true;
+  }
   // What was in the message is to be told again.
   void Untell(const FleetFact& fact) {
     if (fact.epoch != epoch_) return;
