@@ -145,7 +145,7 @@ struct FleetAsk {
 
   internal::Nanos period = 0;  // until the next message
   std::int64_t slot = -1;      // in which this process was counted last
-  bool alone = false;          // it went on by itself since its last message
+  bool alone = false;   // its last got no reply, and there had been others
   bool leaves = false;  // it wants nothing any more, and is not to be counted
   // A number that no other process has, so that nobody's word counts twice; a
   // whole one, up to 2^53.

@@ -216,6 +216,23 @@ TEST_CASE("without the ledger a process goes on, and says so once", "[fleet]") {
   CHECK(bench.a.Count(KeyEvent::Kind::kFleetLost) == 0);
 }
 
+TEST_CASE("who had nobody beside it was not alone: it tells all that it spent",
+          "[fleet]") {
+  for (const bool has_other : {true, false}) {
+    CAPTURE(has_other);
+    Bench bench;
+    bench.Meet();
+    if (!has_other) bench.b.fleet.reset();
+    bench.Run(5s);
+    bench.wire_a->loses_asks = bench.wire_b->loses_asks = true;
+    bench.Run(5s);
+    CHECK(bench.wire_a->asks.back().alone == has_other);
+    bench.wire_a->loses_asks = bench.wire_b->loses_asks = false;
+    bench.Run(2s);
+    CHECK_FALSE(bench.wire_a->asks.back().alone);
+  }
+}
+
 TEST_CASE("a ledger that is away at the start is no error", "[fleet]") {
   ManualClock clock;
   auto wire = std::make_shared<FleetWire>();

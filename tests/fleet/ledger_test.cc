@@ -333,7 +333,7 @@ TEST_CASE("a fleet that is new has nobody to wait for", "[ledger]") {
   CHECK(one.Talk(ledger, kStart) >= 5);
 }
 
-TEST_CASE("of what others spent nobody knows who knew another ledger",
+TEST_CASE("who knew another ledger is told of nothing that others spent",
           "[ledger]") {
   FleetLedger ledger;
   Process one({"a"});
@@ -367,6 +367,39 @@ TEST_CASE(
   one.Talk(ledger, back + FleetAsk::kLease);
   CHECK(one.answer().known);
   CHECK(one.answer().limits[0].level == Approx(12.2));
+}
+
+TEST_CASE("while the fleet gathers a refusal teaches no pace that others know",
+          "[ledger]") {
+  FleetLedger ledger;
+  Process one({"a"});
+  Process two({"a"});
+  one.ask.version = 7;
+  one.Talk(ledger, kStart);
+  two.Talk(ledger, kStart);
+  two.fact().refused = true;
+  two.fact().refusal = {.hint = 0, .guess = kSecond, .longest = 0};
+  two.Talk(ledger, kStart + kSecond);
+  one.fact().seed_rate = 1e-8;
+  one.Talk(ledger, kStart + FleetAsk::kLease);
+  CHECK(one.answer().pace == Approx(1e-8));
+}
+
+TEST_CASE("a message lost now and then scatters no fleet of other periods",
+          "[ledger]") {
+  FleetLedger ledger;
+  Process slow({"a"});
+  Process quick({"a"});
+  slow.ask.period = kSecond;
+  slow.Report(100, 50);
+  slow.Talk(ledger, kStart);
+  quick.ask.alone = true;
+  for (Nanos now = kStart; now < kStart + 10 * kSecond; now += kSecond) {
+    slow.Talk(ledger, now);
+    CHECK(slow.answer().known);
+    quick.Talk(ledger, now + kSecond * 7 / 10);
+    CHECK(quick.answer().known);
+  }
 }
 
 TEST_CASE("one process that was cut off holds up nobody", "[ledger]") {

@@ -140,6 +140,48 @@ TEST_CASE("nor have they after the ledger was away, or has lost all",
   }
 }
 
+TEST_CASE("who comes while the ledger waits for the others gets none of theirs",
+          "[fleet]") {
+  for (const std::size_t before : {1U, 4U}) {
+    CAPTURE(before);
+    Bench bench(before);
+    bench.Work(20);
+    for (Bench::Process& process : bench.processes) process.Begin(8);
+    REQUIRE(bench.InFlight() == Bench::kCap);
+    bench.wire->loses_asks = true;
+    bench.Run(1s);
+    bench.wire->ledger = NewLedger(bench.clock);
+    bench.wire->loses_asks = false;
+    bench.Run(500ms);
+    Bench::Process& other = bench.processes.emplace_back(bench, 9);
+    bench.Run(500ms);
+    CHECK(other.Begin(8) == 0);
+    bench.processes.front().leases.clear();
+    bench.Run(5s);
+    const bool had_one = other.Begin(1) == 1;
+    bench.Run(100ms);
+    CHECK((had_one || other.Begin(1) == 1));
+  }
+}
+
+TEST_CASE("what ends beyond its part does not begin again while others return",
+          "[fleet]") {
+  Bench bench(4);
+  Bench::Process& one = bench.processes.front();
+  for (int i = 0; i < 10; ++i) {
+    one.Begin(5 - one.leases.size());
+    bench.Run(200ms);
+  }
+  REQUIRE(one.leases.size() == 5);
+  bench.wire->loses_asks = true;
+  bench.Run(6s);  // now 2 are its part, and it has more
+  bench.wire->loses_asks = false;
+  bench.wire->ledger = NewLedger(bench.clock);
+  bench.Run(1600ms);
+  for (int i = 0; i < 3; ++i) one.leases.pop_front();
+  CHECK(one.Begin(8) == 0);
+}
+
 TEST_CASE("what one does not use another may", "[fleet]") {
   Bench bench(4);
   bench.processes[0].Begin(10);

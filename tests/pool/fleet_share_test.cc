@@ -222,6 +222,49 @@ TEST_CASE("while the fleet gathers a process keeps to its part, and is counted",
   CHECK_FALSE(bench.share.Tell(limits, when).reported.has_value());
 }
 
+TEST_CASE("what is saved up while the fleet gathers is lost at no message",
+          "[fleet]") {
+  Bench bench;
+  bench.Hear(Granted({}), 0);  // a quarter of one a second
+  bench.share.Miss(0);
+  Nanos now = 0;
+  for (; now < 10 * kSecond; now += kPeriod) bench.Hear({}, now);
+  CHECK(bench.share.Fits(0, now));
+  bench.Hear({}, now);
+  CHECK(bench.share.Fits(0, now));
+}
+
+TEST_CASE("no tokens come for what was granted once the fleet is silent",
+          "[fleet]") {
+  Bench bench;
+  FleetAnswer said = Granted({{0, 10}});
+  said.limits[1] = {.limit = 1000, .rate = 1e-9, .level = 500};
+  bench.Hear(said, 0);
+  CHECK_FALSE(bench.share.Fits(500, 0));
+  bench.share.Miss(1);
+  CHECK(bench.share.Fits(500, 1));
+}
+
+TEST_CASE("a refusal or a report replaces what was granted and not used",
+          "[fleet]") {
+  const Nanos over = FleetAsk::kLease;
+  Bench refused;
+  refused.Hear(Granted({{0, 0}}), 0);
+  refused.share.Refuse(0, {.hint = 5 * kSecond}, over);
+  CHECK_FALSE(refused.share.Fits(0, over + 1));
+  Bench reported;
+  reported.Hear(Granted({{0, 0}}), 0);
+  reported.share.Report({{{60, 1e-9, 50, 0}, {}}}, over);
+  for (int i = 0; i < 2; ++i) {
+    CHECK(reported.share.Fits(0, over) == (i == 0));
+    reported.share.Take(0, over);
+  }
+  // The next time that it is alone that pause is no more.
+  refused.Hear(Granted({}), over + 1);
+  const Nanos again = over + 1 + FleetAsk::kLease;
+  CHECK(refused.share.WhenFits(0, again) < again + 5 * kSecond);
+}
+
 TEST_CASE("a ledger that has forgotten is told what was known", "[fleet]") {
   Bench bench;
   FleetAnswer said = Granted({});

@@ -93,6 +93,7 @@ std::string Difference(const FleetReply& mine, const FleetReply& redis,
           static_cast<double>(redis.slot));
   compare("processes", mine.processes, redis.processes);
   compare("plenty", mine.plenty, redis.plenty);
+  compare("gathers", mine.gathers, redis.gathers);
   if (mine.version != redis.version || mine.born != redis.born)
     text += fmt::format("version {} {}; ", mine.version, redis.version);
   text += DifferenceOfMarks(mine.marks, redis.marks);

@@ -51,9 +51,11 @@ class FleetLedger {
     }
     slot_ = now_ / FleetAsk::kLease;
     period_ = ask.period;
+    longest_.Turn(slot_);
+    longest_.Raise(ask.period);
     // Nobody was heard, but somebody was there: what flowed back meanwhile they
     // have used.
-    if (ask.alone && last_ > 0 && now_ - last_ > 2 * ask.period) {
+    if (ask.alone && last_ > 0 && now_ - last_ > 2 * longest_.Most()) {
       skipped_ += now_ - last_ - ask.period;
       Gather(now_);
     }
@@ -119,6 +121,20 @@ class FleetLedger {
     double Free() const { return level - out.Sum() - reserve; }
   };
 
+  // The longest period that was told in this slot and the last.
+  struct Longest {
+    std::int64_t slot = -1;
+    std::array<Nanos, 2> periods{};
+
+    void Turn(std::int64_t now) {
+      if (now == slot) return;
+      periods = {0, now == slot + 1 ? periods[0] : 0};
+      slot = now;
+    }
+    void Raise(Nanos period) { periods[0] = std::max(periods[0], period); }
+    Nanos Most() const { return std::max(periods[0], periods[1]); }
+  };
+
   struct Account {
     std::array<Dimension, 2> dimensions;
     Nanos at = 0;  // when the levels were right
@@ -182,8 +198,8 @@ class FleetLedger {
     return account;
   }
 
-  // The fleet was scattered, and the first of it is back at `since`. The others go
-  // on alone until they notice, so that for a lease nothing is granted.
+  // The fleet was scattered. The first of it was back at `since`, or may have been;
+  // the others go on alone until they notice, so that for a lease nothing is granted.
   void Gather(Nanos since) {
     gathered_ = std::max(gathered_, since + FleetAsk::kLease);
   }
@@ -217,7 +233,7 @@ class FleetLedger {
     }
     if (fact.seed_rate > 0 && !account.known() && !gathers)
       account.pace.Seed(fact.seed_rate, now_);
-    if (fact.refused) Refuse(account, fact, is_current);
+    if (fact.refused) Refuse(account, fact, is_current, gathers);
     answer.known = account.known() && !gathers;
     answer.epoch = account.epoch;
     answer.gate = std::max<Nanos>(0, account.gate - now_);
@@ -249,11 +265,14 @@ class FleetLedger {
       dimension.level = level;
   }
 
-  void Refuse(Account& account, const FleetFact& fact, bool is_current) {
+  void Refuse(Account& account, const FleetFact& fact, bool is_current,
+              bool gathers) {
     if (fact.refusal.hint > 0)
       account.gate = std::max(account.gate,
                               internal::SaturatingAdd(now_, fact.refusal.hint));
     if (!is_current || account.is_limited()) return;
+    // Somebody may know a pace.
+    if (gathers && !account.pace.known()) return;
     const Nanos pause = account.pace.RefuseInLots(
         fact.refusal.hint, fact.refusal.guess, now_, fact.refusal.longest);
     account.gate = std::max(account.gate, internal::SaturatingAdd(now_, pause));
@@ -420,6 +439,7 @@ class FleetLedger {
   Nanos last_ = 0;
   Nanos skipped_ = 0;
   Nanos gathered_ = 0;  // when all are back
+  Longest longest_;
   std::int64_t slot_ = 0;
   Nanos period_ = 0;              // of who asks
   std::uint64_t generation_ = 0;  // when it began, in milliseconds

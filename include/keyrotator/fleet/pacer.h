@@ -76,8 +76,8 @@ class FleetPacer {
   static constexpr double kFewest = 8;
   static constexpr Nanos kLongest = kSecond;
   static constexpr Nanos kFirstPause = kSecond / 4;
-  // With which the pause is a second, half of it more or less: so all are back
-  // within the lease for which the ledger waits for them.
+  // With which the pause is 0.5 to 1.5 s: so all are back within the lease for which
+  // the ledger waits for them, unless it takes long to find out that none answers.
   static constexpr int kMostFailures = 3;
 
   static Nanos Part(Nanos span, double part) {

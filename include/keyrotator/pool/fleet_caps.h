@@ -75,9 +75,10 @@ class FleetCaps {
       slot->fleet.told.slot = reply.slot;
       slot->fleet.told.held = said.held;
       slot->fleet.told.carry = said.carry;
-      if (reply.gathers && slot->fleet.permits == kAll) continue;
-      Set(pool, *slot,
-          processes_ <= 1 ? kAll : static_cast<std::size_t>(said.count));
+      const auto count = static_cast<std::size_t>(said.count);
+      std::size_t permits = processes_ <= 1 ? kAll : count;
+      if (reply.gathers) permits = std::min(permits, slot->fleet.permits);
+      Set(pool, *slot, permits);
     }
   }
 

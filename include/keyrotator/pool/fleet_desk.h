@@ -80,7 +80,7 @@ class FleetDesk {
     FleetAsk ask;
     ask.period = period;
     ask.slot = slot_;
-    ask.alone = is_lost_;
+    ask.alone = is_lost_ && had_others_;
     asked_ = pool.now;
     words_.Ask(pool, terms_, ask);
     caps_.Ask(pool, terms_, waiting, most_groups, ask);
@@ -124,13 +124,15 @@ class FleetDesk {
       return Miss(pool, find, scopes, ask);
     if (std::exchange(is_lost_, false))
       pool.events.Add(KeyEvent::Kind::kFleetBack, nullptr);
+    if (!reply.gathers) had_others_ = reply.processes > 1;
     slot_ = reply.slot;
     words_.Hear(pool, terms_, reply, restore);
     caps_.Hear(pool, ask, reply, asked_);
     for (Scope* scope : scopes) {
       for (const auto& standing : scope->standings) {
         if (standing == nullptr || standing->share() == nullptr) continue;
-        standing->share()->Extend(asked_, pool.now);
+        // Of others nothing is granted while the fleet gathers: they go on alone.
+        if (!reply.gathers) standing->share()->Extend(asked_, pool.now);
       }
     }
     ForEachFact(
@@ -269,6 +271,7 @@ class FleetDesk {
   FleetCaps caps_;
   bool thirsty_ = false;
   bool is_lost_ = false;
+  bool had_others_ = false;  // by the last reply while the fleet did not gather
   std::int64_t slot_ = -1;
   Nanos asked_ = 0;
   std::vector<Sent> sent_;

@@ -4,8 +4,8 @@
 // ledger of its fleet granted it: whole requests, each from a time on, until the
 // lease on them is over. Where the ledger does not answer, or does not know the
 // group, and what was granted is used up, the process is alone: it goes on with its
-// part of the rate, and after a while as if there were no fleet. It reads no clock;
-// `now` is a parameter.
+// part of the rate; and where the ledger does not answer, after a while as if there
+// were no fleet. It reads no clock; `now` is a parameter.
 
 #ifndef KEYROTATOR_POOL_FLEET_SHARE_H_
 #define KEYROTATOR_POOL_FLEET_SHARE_H_
@@ -39,7 +39,7 @@ class FleetShare {
   bool is_solo() const { return solo_; }
   // Whether nothing that it granted is left, and no more comes now.
   bool IsAlone(Nanos now) const { return now >= AloneFrom(); }
-  // Whether the fleet does not answer. Then what is spent is not counted.
+  // The same, and the fleet does not answer. What is spent then is not told.
   bool IsLost(Nanos now) const { return now >= LostFrom(); }
   // When it is as if there were no fleet, if nothing is heard until then.
   Nanos leaves() const { return SaturatingAdd(expires_, kWhile); }
@@ -48,7 +48,9 @@ class FleetShare {
   // Whether a request of `cost` tokens may go out.
   bool Fits(double cost, Nanos now) const {
     if (IsAlone(now)) return CreditAt(now) >= 1 - kSlack;
-    return next_ < grants_.size() && grants_[next_] <= now &&
+    if (next_ >= grants_.size() || grants_[next_] > now) return false;
+    // Once the fleet does not answer no more tokens come for what is granted.
+    return missed_ <= now ||
            purse_ >= std::min(KnownCost(cost), token_limit_) * (1 - kSlack);
   }
   // When it may, if nothing else changes; never kNever, since there will be news.
@@ -64,7 +66,7 @@ class FleetShare {
                             ? std::min((1 - CreditAt(now)) / share_, kLongest)
                             : kLongest;
     const Nanos since = std::max({now, credit_time_, AloneFrom()});
-    return since + static_cast<Nanos>(wait) + 1;
+    return SaturatingAdd(since, static_cast<Nanos>(wait) + 1);
   }
 
   // A lease goes out.
@@ -92,6 +94,7 @@ class FleetShare {
   void Refuse(std::uint64_t epoch, const FleetRefusal& refusal, Nanos now) {
     if (on_ && IsAlone(now)) {
       share_ *= kSlower;
+      Drop();
       credit_ = 0;
       credit_time_ = SaturatingAdd(
           now, refusal.hint > 0 ? refusal.hint
@@ -113,6 +116,7 @@ class FleetShare {
         said.level > 0.1 * said.limit + 2 + 2 * said.reserve) {
       credit_ = CreditAt(now) + 1;
       credit_time_ = now;
+      Drop();
     }
   }
 
@@ -228,6 +232,7 @@ class FleetShare {
     pace_ = said.pace;
     const double rate = said.pace > 0 ? said.pace : said.limits[0].rate;
     share_ = kBelow * rate * part_;
+    credit_time_ = now;
     return said.known;
   }
   // The fleet was heard of, though not of this group.
@@ -265,10 +270,13 @@ class FleetShare {
                     begin + share_ * static_cast<double>(std::max<Nanos>(
                                          SaturatingSubtract(now, since), 0)));
   }
-  // What was saved up is lost, but not the part of a request: it keeps processes
-  // that are alone again from going in step.
+  // The fleet answers. What was saved up while it did not is lost, but not the part
+  // of a request: it keeps processes that are alone again from going in step.
   void EndLoss(Nanos now) {
-    if (on_ && IsAlone(now)) credit_ = std::fmod(CreditAt(now), 1.0);
+    if (on_ && IsAlone(now)) {
+      const double credit = CreditAt(now);
+      credit_ = IsLost(now) ? std::fmod(credit, 1.0) : credit;
+    }
     credit_time_ = std::max(credit_time_, now);
     missed_ = kNever;
   }

@@ -158,8 +158,14 @@ class Standing {
     const bool is_known =
         share_->Hear(told, said, reply, asked, period, chance, now);
     bucket_.TakeForeign(said.foreign, now);
-    if (!is_known) return;
-    if (!bucket_.known()) bucket_.Seed(said.limits, now);
+    if ((is_known || reply.gathers) && !bucket_.known())
+      bucket_.Seed(said.limits, now);
+    if (!is_known) {
+      // It is not left before then.
+      if (share_->is_on() && share_->pace() > 0)
+        SeedPace(share_->OwnPace(), share_->leaves());
+      return;
+    }
     if (said.pace <= 0) return;
     if (share_->is_on()) {
       // For when the fleet is left.

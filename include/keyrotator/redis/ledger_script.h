@@ -371,9 +371,10 @@ local function Report(a, d, limit, rate, level, reserve, foreign, counts,
   end
 end
 
-local function Refuse(a, hint, guess, longest, is_current)
+local function Refuse(a, hint, guess, longest, is_current, gathers)
   if hint > 0 then a[GATE] = max(a[GATE], now_ + hint) end
   if not is_current or Account.is_limited(a) then return end
+  if gathers and not LearnedPace.known(a) then return end
   LearnedPace.New(a)
   local pause = LearnedPace.RefuseInLots(a, hint, guess, now_, longest)
   a[GATE] = max(a[GATE], now_ + pause)
@@ -425,7 +426,7 @@ local function Hear(a, fact, gathers)
   end
   if refused == 1 then
     local hint, guess, longest = unpack_doubles('<ddd', fact, at)
-    Refuse(a, hint, guess, longest, is_current)
+    Refuse(a, hint, guess, longest, is_current, gathers)
   end
   local is_known = Account.known(a) and not gathers
   return pack(kAnswer, is_known and 1 or 0, a[EPOCH],
@@ -785,14 +786,22 @@ if meta and now_ < meta[5] - kLease then
 end
 local last_ = 0
 if meta then
-  last_, skipped_, generation_, gathered_ = meta[5], meta[6], meta[7], meta[9]
+  last_, skipped_, generation_ = meta[5], meta[6], meta[7]
   now_ = max(now_, last_)
 else
-  skipped_, generation_, gathered_ = 0, max(1, floor(now_)), 0
+  skipped_, generation_ = 0, max(1, floor(now_))
   meta = {kLayout, -9, 0, 0, 0, 0, 0, Born()}
 end
 slot_ = floor(now_ / kLease)
-if alone == 1 and last_ > 0 and now_ - last_ > 2 * period_ then
+-- These were not there from the first.
+gathered_ = meta[9] or 0
+local longest, longest_before = meta[10] or 0, meta[11] or 0
+if slot_ ~= meta[2] then
+  longest, longest_before = 0, slot_ == meta[2] + 1 and longest or 0
+end
+longest = max(longest, period_)
+if alone == 1 and last_ > 0 and
+    now_ - last_ > 2 * max(longest, longest_before) then
   skipped_ = skipped_ + now_ - last_ - period_
   Gather(now_)
 end
@@ -808,6 +817,7 @@ Slots.Turn(meta, kProcesses, slot_)
 Slots.Take(meta, kProcesses, asked_slot, 1)
 if leaves == 0 then Slots.Put(meta, kProcesses, 1) end
 meta[5], meta[6], meta[7], meta[9] = now_, skipped_, generation_, gathered_
+meta[10], meta[11] = longest, longest_before
 used_['meta'] = meta
 local processes = max(1, Slots.Sum(meta, kProcesses))
 local has_plenty = false
