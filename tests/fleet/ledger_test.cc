@@ -282,9 +282,12 @@ TEST_CASE("a ledger that was lost takes over what a process knew", "[ledger]") {
   FleetLedger ledger;
   Process one({"a"});
   one.ask.version = one.fact().epoch = 7;  // of the one before
+  one.fact().seed_rate = 1e-9;
   one.Want(5);
   one.Talk(ledger, kStart);
   CHECK(one.answer().epoch != 7);
+  // Nobody waits for a pace while the others are still on their own.
+  CHECK(one.answer().pace == 0);
   one.fact().seed_rate = 1e-9;
   one.Talk(ledger, kStart + FleetAsk::kLease);
   CHECK(one.answer().known);
@@ -313,6 +316,17 @@ TEST_CASE("a ledger that was lost grants nothing until all are back",
   CHECK_FALSE(one.reply.gathers);
   CHECK(one.answer().known);
   CHECK(talk(two, kStart + FleetAsk::kLease) >= 5);
+}
+
+TEST_CASE("permits are not shared anew before all are back", "[ledger]") {
+  FleetLedger ledger;
+  FleetAsk ask{.period = kSecond / 5, .version = 7};
+  ask.caps = {
+      {.id = "k", .cap = 8, .in_flight = 1, .want = 8, .slot = -1, .held = 3}};
+  CHECK(ledger.Handle(ask, kStart).permits.at(0).count == 3);
+  ask.version = 0;
+  CHECK(ledger.Handle(ask, kStart + 3 * FleetAsk::kLease).permits[0].count ==
+        8);
 }
 
 TEST_CASE("a ledger whose clock went back is another one, too", "[ledger]") {

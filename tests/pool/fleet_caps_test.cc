@@ -175,10 +175,15 @@ TEST_CASE("what ends beyond its part does not begin again while others return",
   REQUIRE(one.leases.size() == 5);
   bench.wire->loses_asks = true;
   bench.Run(6s);  // now 2 are its part, and it has more
+  CHECK(bench.wire->asks.back().caps.at(0).held == 2);
   bench.wire->loses_asks = false;
   bench.wire->ledger = NewLedger(bench.clock);
   bench.Run(1600ms);
   for (int i = 0; i < 3; ++i) one.leases.pop_front();
+  CHECK(one.Begin(8) == 0);
+  // Nor when the ledger goes again before it has heard of all.
+  bench.wire->loses_asks = true;
+  bench.Run(6s);
   CHECK(one.Begin(8) == 0);
 }
 
